@@ -1,0 +1,52 @@
+# The two commands of the README are `make quickstart` and `make test`; both need only Python 3.11+, git and make.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+WORKERS ?= 2
+
+.PHONY: quickstart install test lint types layers unit coverage speed docs clean
+
+quickstart: $(VENV)/.installed
+	$(BIN)/surgery linearize --arch torchvision:resnet18
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	touch $@
+
+$(VENV)/.tested: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[test]"
+	touch $@
+
+test: lint types layers unit
+
+lint: $(VENV)/.tested
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.tested
+	mkdir -p build/typing && ln -sfn ../../cli build/typing/surgery_cli
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+layers: $(VENV)/.tested
+	$(BIN)/lint-imports
+
+unit: $(VENV)/.tested
+	$(BIN)/python -m pytest -n $(WORKERS)
+
+# Longer runs, each with its own target.
+
+coverage: $(VENV)/.tested  ## all 80 classification models of torchvision; about fifteen minutes
+	$(BIN)/python benchmarks/coverage.py -o docs/coverage.md
+
+speed: $(VENV)/.tested  ## how long tracing, rewriting and certifying take
+	$(BIN)/python benchmarks/speed.py
+
+docs: $(VENV)/.tested
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[docs]"
+	$(BIN)/mkdocs build --strict
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

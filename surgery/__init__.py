@@ -1,0 +1,49 @@
+"""Declarative model surgery: trace a network, rewrite it by rules, certify the result, and measure what it shows.
+
+Names are imported when they are first used, so that `import surgery` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from surgery.graph import Graph as Graph
+    from surgery.graph import load_graph as load_graph
+    from surgery.graph import save_graph as save_graph
+    from surgery.graph import to_networkx as to_networkx
+    from surgery.graph import trace as trace
+    from surgery.linear import AffineCertificate as AffineCertificate
+    from surgery.linear import Linearized as Linearized
+    from surgery.linear import certify as certify
+    from surgery.linear import linearize as linearize
+    from surgery.models import load_model as load_model
+    from surgery.rewrite import Plan as Plan
+    from surgery.rewrite import Rewrite as Rewrite
+    from surgery.rewrite import RuleSet as RuleSet
+    from surgery.rewrite import apply as apply
+    from surgery.rewrite import load_plan as load_plan
+    from surgery.rewrite import load_rules as load_rules
+    from surgery.rewrite import plan as plan
+    from surgery.rewrite import save_plan as save_plan
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "surgery.graph": ("Graph", "load_graph", "save_graph", "to_networkx", "trace"),
+    "surgery.linear": ("AffineCertificate", "Linearized", "certify", "linearize"),
+    "surgery.models": ("load_model",),
+    "surgery.rewrite": ("Plan", "Rewrite", "RuleSet", "apply", "load_plan", "load_rules", "plan", "save_plan"),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'surgery' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*sorted(_HOME), "__version__"]

@@ -1,0 +1,65 @@
+"""What can go wrong, as values: every error says what was expected, what came, where, and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+class SurgeryError(Exception):
+    """Base of all errors raised on purpose; `message` says what and where, `hint` what to do next."""
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  hint: {self.hint}" if self.hint else self.message
+
+
+class InputError(SurgeryError):
+    """Something given by the user cannot be used as it is: a file, an option, a shape, a name."""
+
+
+class ModelFileError(InputError):
+    """A model file is missing, broken, foreign, unsafe, or does not fit the architecture."""
+
+
+class TraceError(InputError):
+    """No rung of the tracing ladder takes the model; names the module path and the source line."""
+
+
+class RuleError(InputError):
+    """A rule or ruleset is wrong: syntax, unknown name, unbound capture, unmet expectation."""
+
+
+class RewriteError(SurgeryError):
+    """Applying a rule would break the graph: a changed shape, rules that feed each other."""
+
+
+class CertificateError(SurgeryError):
+    """A graph does not keep what its ruleset promises; names the offending nodes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Position:
+    """A place in a text file; line and column count from one."""
+
+    path: str
+    line: int
+    column: int
+    text: str
+
+    def point(self, message: str) -> str:
+        """Format `message` as `file:line:column` with the line and a caret under the column."""
+        gutter = f"{self.line} | "
+        caret = " " * (len(gutter) + self.column - 1) + "^"
+        return f"{self.path}:{self.line}:{self.column}: {message}\n{gutter}{self.text}\n{caret}"
+
+
+def suggest(name: str, known: Iterable[str]) -> str | None:
+    """Return `did you mean ...?` for the known names nearest to `name`, or None."""
+    close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.55)
+    return f"did you mean {' or '.join(repr(item) for item in close)}?" if close else None

@@ -1,0 +1,81 @@
+"""What is installed: every module and data file, nothing foreign at the top level, the names that scripts use."""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import surgery
+
+ROOT = Path(__file__).parent.parent
+PUBLIC = {
+    "AffineCertificate",
+    "Graph",
+    "Linearized",
+    "Plan",
+    "Rewrite",
+    "RuleSet",
+    "__version__",
+    "apply",
+    "certify",
+    "linearize",
+    "load_graph",
+    "load_model",
+    "load_plan",
+    "load_rules",
+    "plan",
+    "save_graph",
+    "save_plan",
+    "to_networkx",
+    "trace",
+}
+
+
+def test_the_public_names_are_these_and_all_resolve():
+    assert set(dir(surgery)) == PUBLIC
+    assert all(getattr(surgery, name) is not None for name in PUBLIC)
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'linearise'"):
+        surgery.linearise  # noqa: B018
+
+
+def test_importing_surgery_imports_nothing_heavy():
+    code = "import surgery, sys; print([m for m in ('torch', 'numpy', 'networkx', 'pydantic') if m in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The names of the files in a wheel built from a clean copy of the sources."""
+    source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+    files = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    for name in files.stdout.splitlines():
+        if (ROOT / name).is_file():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).write_bytes((ROOT / name).read_bytes())
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", str(target)]
+    subprocess.run([*command, str(source)], check=True, capture_output=True)
+    [built] = target.glob("*.whl")
+    with zipfile.ZipFile(built) as archive:
+        return archive.namelist()
+
+
+def test_the_wheel_holds_every_module_and_ruleset(wheel):
+    kept = [*ROOT.glob("surgery/**/*.py"), *ROOT.glob("surgery/**/*.toml"), ROOT / "surgery" / "py.typed"]
+    wanted = {str(path.relative_to(ROOT)) for path in kept}
+    wanted |= {f"surgery_cli/{path.relative_to(ROOT / 'cli')}" for path in ROOT.glob("cli/**/*.py")}
+    assert len(wanted) > 50
+    assert wanted <= set(wheel)
+
+
+def test_the_wheel_puts_only_two_packages_at_the_top_level(wheel):
+    top = {name.split("/")[0] for name in wheel}
+    assert {name for name in top if not name.endswith(".dist-info")} == {"surgery", "surgery_cli"}
