@@ -1,0 +1,26 @@
+"""Trace a module, name its operations, look at it, compare two, save one."""
+
+from surgery.graph.builder import Builder as Builder
+from surgery.graph.builder import Place as Place
+from surgery.graph.builder import UnsupportedError as UnsupportedError
+from surgery.graph.builder import refresh as refresh
+from surgery.graph.exporting import check_export as check_export
+from surgery.graph.exporting import export_graph as export_graph
+from surgery.graph.graph import Edit as Edit
+from surgery.graph.graph import Graph as Graph
+from surgery.graph.graph import attribute as attribute
+from surgery.graph.graph import computing as computing
+from surgery.graph.graph import copy_nodes as copy_nodes
+from surgery.graph.graph import depends_on_input as depends_on_input
+from surgery.graph.graph import nodes_in as nodes_in
+from surgery.graph.graph import operation_name as operation_name
+from surgery.graph.graph import operation_of as operation_of
+from surgery.graph.graph import values_read as values_read
+from surgery.graph.networks import to_networkx as to_networkx
+from surgery.graph.saving import load_graph as load_graph
+from surgery.graph.saving import save_graph as save_graph
+from surgery.graph.tracing import from_exported as from_exported
+from surgery.graph.tracing import trace as trace
+from surgery.graph.vocabulary import KINDS as KINDS
+from surgery.graph.vocabulary import OPERATIONS as OPERATIONS
+from surgery.graph.vocabulary import Operation as Operation

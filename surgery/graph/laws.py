@@ -1,0 +1,92 @@
+"""When an operation is affine in the network's input: one static law for each operation of the vocabulary.
+
+A law sees the attributes of a call and which of its operands depend on the input, and returns None where the call is
+affine in those operands together, or the reason why it is not. Laws are only asked where at least one operand does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+Attributes = Mapping[str, Any]
+Law = Callable[[Attributes, Sequence[bool]], str | None]
+
+
+def jointly_linear(attributes: Attributes, dependent: Sequence[bool]) -> str | None:
+    """Affine in all operands together: sums, reshapes, averages, concatenation."""
+    return None
+
+
+def nonlinear(attributes: Attributes, dependent: Sequence[bool]) -> str | None:
+    """Never affine in an operand that depends on the input."""
+    return "nonlinear function of the input"
+
+
+def product(attributes: Attributes, dependent: Sequence[bool]) -> str | None:
+    """Multilinear: affine while at most one factor depends on the input."""
+    return "product of data-dependent values" if sum(dependent) > 1 else None
+
+
+def product_and_bias(attributes: Attributes, dependent: Sequence[bool]) -> str | None:
+    """A product of the first two operands plus a third: convolutions and linear layers."""
+    return product(attributes, dependent[:2])
+
+
+def quotient(attributes: Attributes, dependent: Sequence[bool]) -> str | None:
+    """Affine in the numerator."""
+    return "division by a data-dependent value" if any(dependent[1:]) else None
+
+
+def power(attributes: Attributes, dependent: Sequence[bool]) -> str | None:
+    """Affine for the exponent one, where the exponent is written as a number."""
+    return None if attributes.get("exponent") == 1 else "power of a data-dependent value"
+
+
+def batch_norm(attributes: Attributes, dependent: Sequence[bool]) -> str | None:
+    """Affine with fixed statistics; with those of the batch it divides by a standard deviation of its input."""
+    if attributes["training"]:
+        return "batch normalization with the statistics of the batch"
+    return "statistics or scale depend on the input" if any(dependent[1:]) else None
+
+
+def instance_norm(attributes: Attributes, dependent: Sequence[bool]) -> str | None:
+    """Affine only with running statistics."""
+    if attributes["use_input_stats"]:
+        return "instance normalization with the statistics of the input"
+    return "statistics or scale depend on the input" if any(dependent[1:]) else None
+
+
+def dropout(attributes: Attributes, dependent: Sequence[bool]) -> str | None:
+    """The identity outside training, random in it."""
+    return "random in training mode" if attributes["training"] else None
+
+
+def cast(attributes: Attributes, dependent: Sequence[bool]) -> str | None:
+    """Affine between floating types; conversion to integers or booleans rounds."""
+    dtype = attributes.get("dtype")
+    if isinstance(dtype, torch.dtype) and not (dtype.is_floating_point or dtype.is_complex):
+        return f"conversion to {dtype} rounds"
+    return None
+
+
+def selection(attributes: Attributes, dependent: Sequence[bool]) -> str | None:
+    """Affine in what is selected from, while the index (last operand) is fixed."""
+    return "data-dependent index" if dependent[-1] else None
+
+
+def choice(attributes: Attributes, dependent: Sequence[bool]) -> str | None:
+    """`where(condition, a, b)`: affine while the condition is fixed."""
+    return "data-dependent condition" if dependent[0] else None
+
+
+def fill(attributes: Attributes, dependent: Sequence[bool]) -> str | None:
+    """`masked_fill(input, mask, value)`: affine while the mask is fixed."""
+    return "data-dependent mask" if dependent[1] else None
+
+
+def first_only(attributes: Attributes, dependent: Sequence[bool]) -> str | None:
+    """Affine in the first operand, the others being fixed."""
+    return "second operand depends on the input" if any(dependent[1:]) else None

@@ -1,0 +1,60 @@
+"""A graph as a networkx graph, for everything that networkx can do with one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import networkx
+from torch import fx
+
+from surgery.graph.graph import Graph, attribute, nodes_in
+
+
+def to_networkx(graph: Graph, *, parameters: bool = False) -> networkx.MultiDiGraph:
+    """Return `graph` as a MultiDiGraph, one edge for each time that a node reads another.
+
+    Node attributes: `operation`, `kind`, `shape` (a tuple, N for the batch), `dtype`, `module_path`, `file`, `line`,
+    `rule`, `attributes` (a dict) and `parameters` (the names of the tensors that the node reads). Edge attribute:
+    `argument`, the position of the operand or the name of the attribute that is read. Parameters are nodes of their own
+    only on request.
+    """
+    result = networkx.MultiDiGraph(
+        model=graph.model_name, rung=graph.rung, input_shape=graph.input_shape, edits=len(graph.log)
+    )
+    for node in graph.graph.nodes:
+        if node.op != "get_attr" or parameters:
+            result.add_node(node.name, **_describe(node))
+    for node in graph.graph.nodes:
+        for argument, source in _reads(node):
+            if source.op != "get_attr" or parameters:
+                result.add_edge(source.name, node.name, argument=argument)
+    return result
+
+
+def _describe(node: fx.Node) -> dict[str, Any]:
+    meta = {
+        key: node.meta[key] for key in ("operation", "kind", "shape", "dtype", "module_path", "file", "line", "rule")
+    }
+    called = node.op == "call_function"
+    return {
+        **meta,
+        "attributes": {key: value for key, value in node.kwargs.items() if not list(nodes_in(value))} if called else {},
+        "parameters": parameter_names(node),
+    }
+
+
+def parameter_names(node: fx.Node) -> tuple[str, ...]:
+    """The names of the tensors that a node reads."""
+    return tuple(str(source.target) for source in node.all_input_nodes if source.op == "get_attr")
+
+
+def parameter_count(graph: Graph, node: fx.Node) -> int:
+    """How many numbers the parameters hold that a node reads."""
+    return sum(attribute(graph, name).numel() for name in parameter_names(node))
+
+
+def _reads(node: fx.Node) -> list[tuple[int | str, fx.Node]]:
+    positional: list[tuple[int | str, fx.Node]] = [
+        (position, source) for position, value in enumerate(node.args) for source in nodes_in(value)
+    ]
+    return positional + [(key, source) for key, value in node.kwargs.items() for source in nodes_in(value)]

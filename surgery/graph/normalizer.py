@@ -1,0 +1,173 @@
+"""From a recorded or exported fx graph to a `Graph` in normal form.
+
+Every call is respelled in the vocabulary, plain values are folded into their readers, in-place operations become
+ordinary ones (where nothing else reads the overwritten tensor through a view), assertions and dead code go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import fx
+from torch.fx.node import map_arg
+
+from surgery.graph import twins
+from surgery.graph.builder import Builder, Place, UnsupportedError, twins_of
+from surgery.graph.graph import operation_of
+from surgery.graph.recorder import run_raw
+from surgery.graph.spelling import ALIASES, is_in_place, plain_name, respell
+from surgery.graph.vocabulary import OPERATIONS
+
+Feed = Callable[[Builder, fx.Node], Any]
+"""How a placeholder or attribute of the traced graph enters the new one."""
+
+
+class NodeError(Exception):
+    """A traced node cannot be brought into normal form; carries its place and the reason."""
+
+    def __init__(self, place: Place, reason: Exception) -> None:
+        super().__init__(str(reason))
+        self.place = place
+        self.reason = reason
+
+
+def normalize(traced: fx.Graph, feed: Feed) -> Builder:
+    """Return a builder holding the normal form of `traced`.
+
+    Raises NodeError where an operation is not understood or fails on the shapes it gets.
+    """
+    return _Normalizer(traced, feed).run()
+
+
+class _Normalizer:
+    """One pass over a traced graph; `values` maps its nodes to values of the new graph."""
+
+    def __init__(self, traced: fx.Graph, feed: Feed) -> None:
+        self.traced = traced
+        self.feed = feed
+        self.builder = Builder()
+        self.builder.containers = _containers(traced)
+        self.values: dict[fx.Node, Any] = {}
+        self.order = {node: index for index, node in enumerate(traced.nodes)}
+        self.bases: dict[fx.Node, fx.Node] = {}
+
+    def run(self) -> Builder:
+        for node in self.traced.nodes:
+            self.builder.place = place_of(node)
+            try:
+                self.values[node] = self._value(node)
+            except NodeError:
+                raise
+            except Exception as error:
+                raise NodeError(self.builder.place, error) from error
+        remove_dead_code(self.builder.graph)
+        return self.builder
+
+    def _value(self, node: fx.Node) -> Any:
+        if node.op in ("placeholder", "get_attr"):
+            return self.feed(self.builder, node)
+        args = map_arg(node.args, self.values.__getitem__)
+        kwargs = map_arg(node.kwargs, self.values.__getitem__)
+        if node.op == "output":
+            return self.builder.output(args[0])
+        if node.op == "call_module":
+            raise UnsupportedError(f"call of the module {node.target}")
+        if _is_assertion(node):
+            return None
+        if _may_be_plain(node):
+            value = run_raw(node, twins_of(args), twins_of(kwargs))
+            if twins.is_constant(value):
+                return value[0]
+        overwritten = args[0] if is_in_place(node) else None
+        result = respell(self.builder, node, args, dict(kwargs))
+        self._note_base(result)
+        if isinstance(overwritten, fx.Node) and isinstance(overwritten.meta["twins"][0], torch.Tensor):
+            self._overwrite(node, overwritten, result)
+        return result
+
+    def _note_base(self, result: Any) -> None:
+        if not isinstance(result, fx.Node) or result.op != "call_function":
+            return
+        operation = operation_of(result)
+        if operation is not None and operation.view:
+            source: Any = result.args[0]
+            self.bases[result] = self.bases.get(source) or source
+
+    def _overwrite(self, node: fx.Node, overwritten: fx.Node, result: Any) -> None:
+        """Let later readers of what `node` overwrites read the result; refuse where they would read it through a
+        view.
+        """
+        base = self.bases.get(overwritten, overwritten)
+        for other, value in list(self.values.items()):
+            if not isinstance(value, fx.Node) or not self._read_after(other, node):
+                continue
+            if value is overwritten:
+                self.values[other] = result
+            elif self.bases.get(value, value) is base:
+                raise UnsupportedError("an in-place operation on a tensor that is read later through a view of it")
+
+    def _read_after(self, node: fx.Node, moment: fx.Node) -> bool:
+        return any(self.order[user] > self.order[moment] for user in node.users)
+
+
+def _is_assertion(node: fx.Node) -> bool:
+    name = getattr(node.target, "__name__", str(node.target))
+    return node.op == "call_function" and ("_assert" in name or name.startswith("sym_constrain"))
+
+
+def _may_be_plain(node: fx.Node) -> bool:
+    """False for calls that surely return tensors: those need not be tried for a constant."""
+    name = plain_name(node)
+    word = ALIASES.get(name, name) if name else None
+    operation = OPERATIONS.get(word) if word else None
+    return operation is None or bool({"shape_query", "arithmetic", "indexing"} & set(operation.kinds))
+
+
+def _containers(traced: fx.Graph) -> frozenset[str]:
+    """Module paths below which there are other module paths."""
+    paths = {place_of(node).module_path for node in traced.nodes}
+    parents = {path.rsplit(".", i)[0] for path in paths for i in range(1, path.count(".") + 1)}
+    return frozenset(parents | {""})
+
+
+def place_of(node: fx.Node) -> Place:
+    """The place of a node that a recorder or torch.export made."""
+    if "place" in node.meta:
+        path, file, line = node.meta["place"]
+        return Place(module_path=path, file=file, line=line)
+    stack = node.meta.get("nn_module_stack") or {}
+    path = [entry[0] for entry in stack.values()][-1] if stack else ""
+    file, line = _last_frame(node.meta.get("stack_trace"))
+    return Place(module_path=path, file=file, line=line)
+
+
+def _last_frame(stack_trace: str | None) -> tuple[str | None, int | None]:
+    """The innermost frame of a formatted stack trace that is not torch's own."""
+    found: tuple[str | None, int | None] = (None, None)
+    for text in (stack_trace or "").splitlines():
+        parts = text.strip().split('"')
+        if len(parts) == 3 and parts[0] == "File " and "/torch/nn/" not in parts[1]:
+            found = parts[1], int(parts[2].split("line ")[1].split(",")[0])
+    return found
+
+
+def remove_dead_code(graph: fx.Graph) -> None:
+    """Erase the nodes that nobody reads, inputs and outputs excepted."""
+    for node in reversed(list(graph.nodes)):
+        if not node.users and node.op in ("call_function", "get_attr"):
+            graph.erase_node(node)
+
+
+def owned(tensors: Mapping[str, torch.Tensor], graph: fx.Graph) -> dict[str, torch.Tensor]:
+    """Copy the tensors that `graph` reads, so that training the model further cannot change it; ties are kept."""
+    read = [str(node.target) for node in graph.nodes if node.op == "get_attr"]
+    copies: dict[int, torch.Tensor] = {}
+    for name in read:
+        tensor = tensors[name]
+        if id(tensor) not in copies:
+            copy = tensor.detach().clone()
+            is_parameter = isinstance(tensor, torch.nn.Parameter)
+            copies[id(tensor)] = torch.nn.Parameter(copy, tensor.requires_grad) if is_parameter else copy
+    return {name: copies[id(tensors[name])] for name in read}

@@ -1,0 +1,294 @@
+"""Recording a model's forward pass with torch.fx, down to functions: no module is a leaf, so no module has to be known.
+
+Two rungs of the ladder live here. The plain recorder knows no values and stops where the model branches on a size. The
+recorder with values carries the twins of `surgery.graph.twins` along, so such branches resolve and the batch stays
+free.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import fx, nn
+
+from surgery.graph import twins
+from surgery.graph.builder import UnsupportedError, twins_of
+from surgery.graph.spelling import is_torch_function
+
+_NOT_THE_USERS = (str(Path(torch.__file__).parent), str(Path(__file__).parent), "<")
+"""Source files that never are the position of an operation: torch's, ours, generated code."""
+
+_CREATIONS: Mapping[str, Callable[..., torch.Tensor]] = {
+    "new_zeros": torch.zeros,
+    "new_ones": torch.ones,
+    "new_full": torch.full,
+}
+
+
+def _has_proxy(value: Any) -> bool:
+    if isinstance(value, (tuple, list)):
+        return any(map(_has_proxy, value))
+    return isinstance(value, fx.Proxy)
+
+
+class Recorder(fx.Tracer):
+    """Records functions, methods, parameters and buffers, each with module path, file and line in `meta["place"]`."""
+
+    def __init__(self, *, values: bool, input_twins: twins.Twins, device: torch.device) -> None:
+        super().__init__(autowrap_modules=(math,))
+        self.proxy_buffer_attributes = True
+        self.values = values
+        self.input_twins = input_twins
+        self.device = device
+        self.tensor_names: dict[int, str] = {}
+
+    def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> fx.Graph:
+        named = [*root.named_parameters(remove_duplicate=False), *root.named_buffers(remove_duplicate=False)]
+        self.tensor_names = {id(tensor): name for name, tensor in reversed(named)}
+        return super().trace(root, concrete_args)
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return False
+
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        form = FUNCTIONAL_FORMS.get(type(m))
+        if form is not None and not (m._forward_hooks or m._forward_pre_hooks):
+            return super().call_module(m, lambda *a, **k: form(m, *a, **k), args, kwargs)
+        return super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, fx.Proxy]) -> Any:
+        name = self.tensor_names.get(id(attr_val)) if isinstance(attr_val, torch.Tensor) else None
+        if name is None:
+            return attr_val
+        if name not in parameter_proxy_cache:
+            known = None if self.values else lambda node: KnownProxy(node, self, attr_val)
+            parameter_proxy_cache[name] = self.create_proxy("get_attr", name, (), {}, proxy_factory_fn=known)
+        return parameter_proxy_cache[name]
+
+    def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **more: Any) -> Any:
+        if kind == "call_function" and not is_torch_function(target):
+            return target(*args, **kwargs)  # a function that `fx.wrap` hides: record what it does instead
+        if self.values and kind == "call_method" and target in _CREATIONS and not any(map(_has_proxy, args[1:])):
+            return self._created(target, *args, **kwargs)
+        proxy = super().create_proxy(kind, target, args, kwargs, *rest, **more)
+        if self.values and kind.startswith("call"):
+            value = proxy.node.meta["twins"]
+            if twins.is_constant(value):
+                return value[0]
+        return proxy
+
+    def _created(self, target: str, like: fx.Proxy, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """What `like.new_zeros(size)` returns, for real, where no size depends on the batch: models write into it."""
+        dtype = kwargs.pop("dtype", None) or like.node.meta["twins"][0].dtype
+        kwargs.pop("device", None)
+        return _CREATIONS[target](*args, dtype=dtype, device=self.device, **kwargs)
+
+    def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
+        node = super().create_node(*args, **kwargs)
+        node.meta["place"] = (self.scope.module_path, *_users_line())
+        if self.values and node.op != "output":
+            node.meta["twins"] = evaluate(node, self.root, self.input_twins)
+        return node
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return ValueProxy(node, self) if self.values else RecordingProxy(node, self)
+
+    def to_bool(self, obj: fx.Proxy) -> bool:
+        if not self.values:
+            return super().to_bool(obj)
+        first, second = obj.node.meta["twins"]
+        if isinstance(first, torch.Tensor):
+            raise UnsupportedError("a branch depends on the values of a tensor")
+        if bool(first) != bool(second):
+            raise twins.BatchDependentError("a branch depends on the number of images")
+        return bool(first)
+
+    def iter(self, obj: fx.Proxy) -> Iterator[Any]:
+        if not self.values:
+            return super().iter(obj)
+        count = _length(obj.node)
+        item: Callable[[int], Any] = obj.__getitem__
+        return (item(i) for i in range(count))
+
+
+class RecordingProxy(fx.Proxy):
+    """A proxy that records in-place operators as such; fx alone would turn `x += y` into `x = x + y`."""
+
+    def __iadd__(self, other: Any) -> Any:
+        return self._in_place(operator.iadd, other)
+
+    def __isub__(self, other: Any) -> Any:
+        return self._in_place(operator.isub, other)
+
+    def __imul__(self, other: Any) -> Any:
+        return self._in_place(operator.imul, other)
+
+    def __itruediv__(self, other: Any) -> Any:
+        return self._in_place(operator.itruediv, other)
+
+    def _in_place(self, function: Callable[..., Any], other: Any) -> Any:
+        return self.tracer.create_proxy("call_function", function, (self, other), {})
+
+
+class KnownProxy(RecordingProxy):
+    """A proxy of a parameter or buffer: its shape and dtype are known without running anything."""
+
+    def __init__(self, node: fx.Node, tracer: fx.Tracer, tensor: torch.Tensor) -> None:
+        super().__init__(node, tracer)
+        self._known = {
+            "shape": tensor.shape,
+            "ndim": tensor.ndim,
+            "dtype": tensor.dtype,
+            "size": tensor.size,
+            "dim": tensor.dim,
+            "numel": tensor.numel,
+        }
+
+    def __getattr__(self, k: str) -> Any:
+        known = self.__dict__.get("_known", {})
+        return known[k] if k in known else super().__getattr__(k)
+
+
+class ValueProxy(RecordingProxy):
+    """A proxy that answers for its shape, dtype and other plain attributes itself."""
+
+    def __getattr__(self, k: str) -> Any:
+        first, second = self.node.meta["twins"]
+        if k == "shape" and isinstance(first, torch.Tensor):
+            sizes = zip(first.shape, second.shape, strict=True)
+            return tuple(a if a == b else self.size(i) for i, (a, b) in enumerate(sizes))
+        found = getattr(first, k)
+        if callable(found) or isinstance(found, (torch.Tensor, torch.device)):
+            return super().__getattr__(k)
+        return found
+
+    def __len__(self) -> int:
+        return _length(self.node)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self.tracer.iter(self)
+
+
+def evaluate(node: fx.Node, root: nn.Module, input_twins: twins.Twins) -> twins.Twins:
+    """The twins of a traced node, given those of its arguments in `meta`."""
+    if node.op == "placeholder":
+        return input_twins
+    if node.op == "get_attr":
+        return twins.of_tensor(_stored(root, str(node.target)))
+    return run_raw(node, twins_of(node.args), twins_of(node.kwargs))
+
+
+def _length(node: fx.Node) -> int:
+    first, second = map(len, node.meta["twins"])
+    if first != second:
+        raise twins.BatchDependentError("the length of a batch is used as a plain number")
+    return first
+
+
+def _stored(root: nn.Module, path: str) -> torch.Tensor:
+    """Look a tensor up without `getattr`, which is patched while recording."""
+    *modules, name = path.split(".")
+    owner: Any = root
+    for part in modules:
+        owner = owner._modules[part]
+    for table in (owner._parameters, owner._buffers, owner.__dict__):
+        if name in table:
+            return table[name]
+    raise UnsupportedError(f"the attribute {path!r} is not a tensor of the model")
+
+
+def run_raw(node: fx.Node, args: twins.Twins, kwargs: twins.Twins) -> twins.Twins:
+    """Run what a traced call says, as it is spelled, on the twins of its arguments."""
+    target: Any = node.target
+    function = _method(target) if node.op == "call_method" else target
+    positional = tuple(zip(args[0], args[1], strict=True))
+    return twins.run(function, positional, {key: (kwargs[0][key], kwargs[1][key]) for key in kwargs[0]})
+
+
+def _method(name: str) -> Callable[..., Any]:
+    return lambda value, *args, **kwargs: getattr(value, name)(*args, **kwargs)
+
+
+def _users_line() -> tuple[str | None, int | None]:
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None:
+        if not frame.f_code.co_filename.startswith(_NOT_THE_USERS):
+            return frame.f_code.co_filename, frame.f_lineno
+        frame = frame.f_back
+    return None, None
+
+
+# Modules whose own forward branches on its input or hides its arithmetic in one call, as functions that say it.
+
+
+def _batch_norm(m: Any, x: Any) -> Any:
+    batch_statistics = m.running_mean is None and m.running_var is None
+    return F.batch_norm(x, m.running_mean, m.running_var, m.weight, m.bias, batch_statistics, m.momentum or 0.0, m.eps)
+
+
+def _instance_norm(m: Any, x: Any) -> Any:
+    return F.instance_norm(
+        x, m.running_mean, m.running_var, m.weight, m.bias, not m.track_running_stats, m.momentum or 0.0, m.eps
+    )
+
+
+def _multi_head_attention(
+    m: Any,
+    query: Any,
+    key: Any,
+    value: Any,
+    key_padding_mask: Any = None,
+    need_weights: bool = True,
+    attn_mask: Any = None,
+    average_attn_weights: bool = True,
+    is_causal: bool = False,
+) -> Any:
+    """`nn.MultiheadAttention` written out: three projections, scaled dot-product attention, one projection."""
+    if key_padding_mask is not None or m.bias_k is not None or m.add_zero_attn or attn_mask is not None:
+        raise UnsupportedError("nn.MultiheadAttention with masks, bias_k or add_zero_attn")
+    queries, keys, values = _projected(m, query, key, value)
+    mixed = F.scaled_dot_product_attention(queries, keys, values, is_causal=is_causal)
+    out = mixed.transpose(1, 2).flatten(2)
+    out = F.linear(out, m.out_proj.weight, m.out_proj.bias)
+    out = out if m.batch_first else out.transpose(0, 1)
+    if not need_weights:
+        return out, None
+    weights = torch.softmax(torch.matmul(queries * m.head_dim**-0.5, keys.transpose(-2, -1)), dim=-1)
+    return out, weights.mean(dim=1) if average_attn_weights else weights
+
+
+def _projected(m: Any, *inputs: Any) -> list[Any]:
+    """Queries, keys and values as `(batch, heads, length, features)`."""
+    if m._qkv_same_embed_dim:
+        weights = m.in_proj_weight.chunk(3)
+    else:
+        weights = (m.q_proj_weight, m.k_proj_weight, m.v_proj_weight)
+    biases = (None, None, None) if m.in_proj_bias is None else m.in_proj_bias.chunk(3)
+    result: list[Any] = []
+    for i, item in enumerate(inputs):
+        sequence = item if m.batch_first else item.transpose(0, 1)
+        projected = F.linear(sequence, weights[i], biases[i])
+        result.append(projected.unflatten(-1, (m.num_heads, -1)).transpose(1, 2))
+    return result
+
+
+FUNCTIONAL_FORMS: Mapping[type[nn.Module], Callable[..., Any]] = {
+    nn.BatchNorm1d: _batch_norm,
+    nn.BatchNorm2d: _batch_norm,
+    nn.BatchNorm3d: _batch_norm,
+    nn.SyncBatchNorm: _batch_norm,
+    nn.InstanceNorm1d: _instance_norm,
+    nn.InstanceNorm2d: _instance_norm,
+    nn.InstanceNorm3d: _instance_norm,
+    nn.MultiheadAttention: _multi_head_attention,
+}

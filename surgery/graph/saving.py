@@ -1,0 +1,231 @@
+"""Saved graphs: a safetensors file with the weights, and nodes, history and provenance as JSON in its header.
+
+Loading runs no code of the file: nodes name operations of the vocabulary (or ATen overloads that compute on tensors),
+and attributes are plain data. Neither pickle nor the class of the model is needed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import fx
+
+from surgery.errors import ModelFileError
+from surgery.files import existing_file, write_atomically
+from surgery.graph.builder import Builder, Place, UnsupportedError
+from surgery.graph.graph import Edit, Graph
+from surgery.graph.vocabulary import OPERATIONS
+
+FORMAT = "surgery-graph"
+VERSION = 1
+
+
+def save_graph(graph: Graph, path: str | Path) -> None:
+    """Write `graph` to `path`, all or nothing: a file appears when it is complete.
+
+    Raises InputError where the folder cannot be written.
+    """
+    tensors = {name: tensor.detach().contiguous() for name, tensor in graph.tensors().items()}
+    kept, aliases = _without_aliases(tensors)
+    header = {
+        "format": FORMAT,
+        "version": VERSION,
+        "input_shape": list(graph.input_shape),
+        "rung": graph.rung,
+        "model": graph.model_name,
+        "parameters": {name: tensor.requires_grad for name, tensor in graph.named_parameters(remove_duplicate=False)},
+        "aliases": aliases,
+        "nodes": [_encode_node(node) for node in graph.graph.nodes],
+        "log": [dataclasses.asdict(edit) for edit in graph.log],
+    }
+    text = json.dumps(header, separators=(",", ":"))
+    write_atomically(path, save(kept, metadata={"surgery": text}))
+
+
+def load_graph(path: str | Path) -> Graph:
+    """Read a graph that `save_graph` wrote; outputs and log are those of the saved graph.
+
+    Raises ModelFileError for a file that is missing, damaged, foreign, or of a newer format.
+    """
+    file = existing_file(path)
+    try:
+        with safe_open(str(file), framework="pt") as reader:
+            header = json.loads((reader.metadata() or {}).get("surgery", "null"))
+            _check_header(file, header)
+            tensors = {name: reader.get_tensor(name) for name in reader.keys()}  # noqa: SIM118  # no iterator
+        return _decode(header, tensors)
+    except (SafetensorError, json.JSONDecodeError, KeyError, TypeError, AttributeError, UnsupportedError) as error:
+        raise ModelFileError(f"{path}: not a saved graph, or damaged: {error}") from error
+
+
+def _without_aliases(tensors: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Tied tensors are written once; the others are remembered as names for the first."""
+    first: dict[tuple[int, tuple[int, ...]], str] = {}
+    kept: dict[str, torch.Tensor] = {}
+    aliases: dict[str, str] = {}
+    for name, tensor in tensors.items():
+        key = (tensor.data_ptr(), tuple(tensor.shape))
+        if tensor.numel() and key in first:
+            aliases[name] = first[key]
+        else:
+            first[key] = name
+            kept[name] = tensor
+    return kept, aliases
+
+
+def _encode_node(node: fx.Node) -> dict[str, Any]:
+    meta = node.meta
+    place = {key: meta[key] for key in ("module_path", "file", "line", "rule") if meta[key]}
+    result = {"name": node.name, "operation": meta["operation"], **place}
+    if node.op in ("placeholder", "get_attr"):
+        result["target"] = str(node.target)
+    if node.op == "placeholder":
+        result["dtype"] = _encode(meta["dtype"])
+    if node.args:
+        result["operands"] = [_encode(item) for item in node.args]
+    if node.kwargs:
+        result["attributes"] = {key: _encode(value) for key, value in node.kwargs.items()}
+    return result
+
+
+_TORCH_VALUES = (torch.dtype, torch.memory_format, torch.layout)
+
+
+def _encode(value: Any) -> Any:
+    """Plain data as JSON, everything else as an object with one key that says what it is."""
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float):
+        return {"float": value.hex()}
+    if isinstance(value, fx.Node):
+        return {"node": value.name}
+    if isinstance(value, tuple):
+        return {"tuple": [_encode(item) for item in value]}
+    if isinstance(value, list):
+        return [_encode(item) for item in value]
+    if isinstance(value, slice):
+        return {"slice": [_encode(item) for item in (value.start, value.stop, value.step)]}
+    if value is Ellipsis:
+        return {"ellipsis": True}
+    if isinstance(value, torch.device):
+        return {"device": str(value)}
+    if isinstance(value, _TORCH_VALUES):
+        return {"torch": str(value).removeprefix("torch.")}
+    raise ModelFileError(f"a value of type {type(value).__name__} cannot be saved: {value!r}")
+
+
+def _check_header(path: Path, header: Any) -> None:
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise ModelFileError(f"{path}: a safetensors file, but not a saved graph")
+    if header["version"] > VERSION:
+        raise ModelFileError(
+            f"{path}: written in version {header['version']} of the format; this surgery reads up to {VERSION}",
+            hint="upgrade surgery",
+        )
+
+
+def _decode(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Graph:
+    trainable: dict[str, bool] = header["parameters"]
+    owned = {
+        name: torch.nn.Parameter(tensor, trainable[name]) if name in trainable else tensor
+        for name, tensor in tensors.items()
+    }
+    owned |= {name: owned[source] for name, source in header["aliases"].items()}
+    input_shape = tuple(header["input_shape"])
+    builder = Builder()
+    nodes: dict[str, fx.Node] = {}
+    for entry in header["nodes"]:
+        nodes[entry["name"]] = _decode_node(entry, nodes, builder, owned, input_shape)
+    return Graph(
+        owned,
+        builder.graph,
+        input_shape=input_shape,
+        rung=header["rung"],
+        model_name=_identifier(header["model"]),
+        log=tuple(_decode_edit(entry) for entry in header["log"]),
+    )
+
+
+def _decode_node(
+    entry: dict[str, Any],
+    nodes: dict[str, fx.Node],
+    builder: Builder,
+    tensors: dict[str, torch.Tensor],
+    input_shape: tuple[int, ...],
+) -> fx.Node:
+    place = {key: entry[key] for key in ("file", "line", "rule") if key in entry}
+    builder.place = Place(module_path=entry.get("module_path", ""), **place)
+    operation = entry["operation"]
+    operands = [_decode_value(item, nodes) for item in entry.get("operands", [])]
+    attributes = {key: _decode_value(value, nodes) for key, value in entry.get("attributes", {}).items()}
+    name = _identifier(entry["name"])
+    if operation == "input":
+        return builder.input(name, input_shape, _decode_value(entry["dtype"], nodes))
+    if operation == "parameter":
+        return builder.parameter(_path(entry["target"]), tensors[entry["target"]], label=name)
+    if operation == "output":
+        return builder.output(operands[0])
+    if operation in OPERATIONS:
+        return builder.call(operation, operands, attributes, label=name)
+    return builder.foreign(_overload(operation), tuple(operands), attributes, label=name)
+
+
+def _overload(name: str) -> Any:
+    """An ATen overload by name; only those whose first argument is a tensor, which none that touch files has."""
+    found = re.fullmatch(r"aten\.(\w+)\.(\w+)", name)
+    packet = getattr(torch.ops.aten, found[1], None) if found else None
+    overload = getattr(packet, found[2], None) if found and packet else None
+    arguments = overload._schema.arguments if overload else []
+    if not arguments or "Tensor" not in str(arguments[0].type):
+        raise UnsupportedError(f"unknown operation {name!r}")
+    return overload
+
+
+def _identifier(name: str) -> str:
+    """Names end up in generated code, so they have to be names."""
+    if not isinstance(name, str) or not name.isidentifier():
+        raise UnsupportedError(f"{name!r} is not a name")
+    return name
+
+
+def _path(path: str) -> str:
+    if not all(re.fullmatch(r"\w+", part) for part in path.split(".")):
+        raise UnsupportedError(f"{path!r} is not the name of a tensor")
+    return path
+
+
+def _decode_value(value: Any, nodes: Mapping[str, fx.Node]) -> Any:
+    if isinstance(value, list):
+        return [_decode_value(item, nodes) for item in value]
+    if not isinstance(value, dict):
+        return value
+    [(kind, content)] = value.items()
+    if kind == "float":
+        return float.fromhex(content)
+    if kind == "node":
+        return nodes[content]
+    if kind == "tuple":
+        return tuple(_decode_value(item, nodes) for item in content)
+    if kind == "slice":
+        return slice(*[_decode_value(item, nodes) for item in content])
+    if kind == "ellipsis":
+        return Ellipsis
+    if kind == "device":
+        return torch.device(content)
+    decoded = getattr(torch, content, None)
+    if kind != "torch" or not isinstance(decoded, _TORCH_VALUES):
+        raise UnsupportedError(f"unknown value {value!r}")
+    return decoded
+
+
+def _decode_edit(entry: dict[str, Any]) -> Edit:
+    pairs = {key: tuple(tuple(pair) for pair in entry[key]) for key in ("removed", "added")}
+    return Edit(**{**entry, **pairs})

@@ -1,0 +1,224 @@
+"""`trace`: a model and an example in, a `Graph` in normal form out, by the first rung of the ladder that takes it."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from surgery.errors import TraceError
+from surgery.graph import twins
+from surgery.graph.builder import Builder, Place
+from surgery.graph.graph import Graph, attribute
+from surgery.graph.normalizer import NodeError, normalize, owned
+from surgery.graph.recorder import _NOT_THE_USERS, Recorder
+
+
+def trace(model: nn.Module, example: torch.Tensor) -> Graph:
+    """Trace `model` in evaluation mode.
+
+    `example` is `(batch, channels, height, width)` or any other shape that starts with the batch; only its shape and
+    dtype matter. The ladder: symbolic trace; symbolic trace with values, where the model branches on sizes;
+    `torch.export`. The graph owns copies of the tensors; the model, its mode and the random state stay as they are.
+
+    Raises TraceError, naming module path and source line, where no rung takes the model or the model refuses the
+    example.
+    """
+    if isinstance(model, Graph):
+        return model
+    _check_example(example)
+    _check_signature(model)
+    subject = _evaluating_copy(model)
+    failures: dict[str, NodeError] = {}
+    for rung, climb in RUNGS.items():
+        try:
+            with torch.random.fork_rng(devices=[]):
+                builder = climb(subject, example)
+        except Exception as error:
+            failures[rung] = _located(error)
+        else:
+            return _graph(builder, rung, type(model).__name__)
+    raise _untraceable(model, subject, example, failures)
+
+
+def from_exported(program: Any, *, model_name: str = "ExportedProgram") -> Graph:
+    """Bring a `torch.export.ExportedProgram` of one input into normal form.
+
+    Raises TraceError where it has several inputs or cannot be read.
+    """
+    try:
+        return _graph(_read_exported(program), "export", model_name)
+    except NodeError as error:
+        raise TraceError(f"the exported program cannot be read at {error.place}: {error.reason}") from error
+
+
+def _symbolic(subject: nn.Module, example: torch.Tensor) -> Builder:
+    return _record(subject, example, values=False)
+
+
+def _symbolic_with_values(subject: nn.Module, example: torch.Tensor) -> Builder:
+    return _record(subject, example, values=True)
+
+
+def _record(subject: nn.Module, example: torch.Tensor, *, values: bool) -> Builder:
+    input_twins = twins.of_input(tuple(example.shape[1:]), example.dtype)
+    recorder = Recorder(values=values, input_twins=input_twins, device=example.device)
+    traced = recorder.trace(subject)
+
+    def feed(builder: Builder, node: fx.Node) -> Any:
+        if node.op == "get_attr":
+            return builder.parameter(str(node.target), attribute(subject, str(node.target)))
+        if any(other.op == "placeholder" for other in _before(node)):
+            return node.args[0] if node.args else None  # an optional argument keeps its default
+        return builder.input(node.name, tuple(example.shape[1:]), example.dtype)
+
+    return normalize(traced, feed)
+
+
+def _before(node: fx.Node) -> list[fx.Node]:
+    nodes = list(node.graph.nodes)
+    return nodes[: nodes.index(node)]
+
+
+def _export(subject: nn.Module, example: torch.Tensor) -> Builder:
+    batch = torch.zeros((twins.BATCHES[0], *example.shape[1:]), dtype=example.dtype, device=example.device)
+    program = torch.export.export(subject, (batch,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},), strict=False)
+    return _read_exported(program)
+
+
+def _read_exported(program: Any) -> Builder:
+    functional = program.run_decompositions({})
+    signature = functional.graph_signature
+    tensors = {**functional.state_dict, **functional.constants}
+    lifted: Mapping[str, str] = {
+        **signature.inputs_to_parameters,
+        **signature.inputs_to_buffers,
+        **signature.inputs_to_lifted_tensor_constants,
+    }
+    if len(signature.user_inputs) != 1:
+        raise TraceError(f"the exported program takes {len(signature.user_inputs)} inputs; one is expected")
+
+    def feed(builder: Builder, node: fx.Node) -> Any:
+        if node.name in lifted:
+            return builder.parameter(lifted[node.name], tensors[lifted[node.name]])
+        value = node.meta["val"]
+        return builder.input(node.name, tuple(int(size) for size in value.shape[1:]), value.dtype)
+
+    _drop_mutations(functional)
+    return normalize(functional.graph, feed)
+
+
+def _drop_mutations(program: Any) -> None:
+    """An exported program returns updated buffers before its results; in evaluation mode nobody wants them."""
+    output = next(node for node in program.graph.nodes if node.op == "output")
+    wanted = set(program.graph_signature.user_outputs)
+    kept = [item for item in output.args[0] if not isinstance(item, fx.Node) or item.name in wanted]
+    output.args = (kept[0] if len(kept) == 1 else tuple(kept),)
+
+
+RUNGS: Mapping[str, Callable[[nn.Module, torch.Tensor], Builder]] = {
+    "symbolic": _symbolic,
+    "symbolic-with-values": _symbolic_with_values,
+    "export": _export,
+}
+
+
+def _graph(builder: Builder, rung: str, model_name: str) -> Graph:
+    source = next(node for node in builder.graph.nodes if node.op == "placeholder")
+    return Graph(
+        owned(builder.tensors, builder.graph),
+        builder.graph,
+        input_shape=tuple(source.meta["shape"][1:]),
+        rung=rung,
+        model_name=model_name,
+    )
+
+
+def _evaluating_copy(model: nn.Module) -> nn.Module:
+    """A copy of the modules, in evaluation mode, that shares the tensors."""
+    shared = {id(tensor): tensor for module in model.modules() for tensor in _tensors(module.__dict__)}
+    return copy.deepcopy(model, shared).eval()
+
+
+def _tensors(value: Any) -> Iterator[torch.Tensor]:
+    """Every tensor in nested containers: parameters, buffers, and what models keep in attributes and caches."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _tensors(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _tensors(item)
+
+
+def _check_example(example: Any) -> None:
+    if not isinstance(example, torch.Tensor):
+        raise TraceError(f"the example has to be a tensor, not {type(example).__name__}")
+    if example.dim() < 2:
+        raise TraceError(
+            f"the example has shape {tuple(example.shape)}; expected a batch, as in (1, channels, height, width)"
+        )
+
+
+def _check_signature(model: nn.Module) -> None:
+    parameters = list(inspect.signature(model.forward).parameters.values())
+    required = [
+        parameter.name
+        for parameter in parameters
+        if parameter.default is parameter.empty
+        and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    ]
+    if len(required) > 1:
+        raise TraceError(
+            f"{type(model).__name__}.forward takes {len(required)} inputs ({', '.join(required)}); one is expected",
+            hint="wrap the model in a module whose forward takes the images alone and supplies the rest",
+        )
+
+
+def _located(error: Exception) -> NodeError:
+    """The place where recording stopped: the innermost line that is the model's."""
+    if isinstance(error, NodeError):
+        return error
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not frame.filename.startswith(_NOT_THE_USERS)]
+    place = Place(file=own[-1].filename, line=own[-1].lineno) if own else Place()
+    return NodeError(place, error)
+
+
+def _untraceable(
+    model: nn.Module, subject: nn.Module, example: torch.Tensor, failures: Mapping[str, NodeError]
+) -> TraceError:
+    refusal = _refusal(subject, example)
+    if refusal is not None:
+        return TraceError(
+            f"{type(model).__name__} refuses an input of shape {tuple(example.shape)}"
+            f" at {refusal.place}: {_first_line(refusal.reason)}",
+            hint="is the input shape the one that the model was made for?",
+        )
+    lines = [f"  {rung}: {failure.place}: {_first_line(failure.reason)}" for rung, failure in failures.items()]
+    return TraceError(
+        "\n".join([f"no way of tracing takes {type(model).__name__}:", *lines]),
+        hint="make the named line independent of the values and the number of images, or replace that module by one of"
+        " torch.nn; what torch.export takes can be given as a .pt2 file",
+    )
+
+
+def _refusal(subject: nn.Module, example: torch.Tensor) -> NodeError | None:
+    """What the model itself raises for the example, if it does."""
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            subject(torch.zeros_like(example))
+    except Exception as error:
+        return _located(error)
+    return None
+
+
+def _first_line(reason: Exception) -> str:
+    text = str(reason).strip() or type(reason).__name__
+    return text.splitlines()[0]

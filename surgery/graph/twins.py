@@ -1,0 +1,76 @@
+"""Shapes without arithmetic: every value is computed twice, for two batch sizes, on tensors that hold no data.
+
+What comes out equal for both batches is a constant; a size that differs grows with the batch. So shape arithmetic,
+shape assertions and shape branches of a model resolve to plain numbers while the batch stays free, without symbolic
+algebra.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+BATCHES = (2, 3)
+"""Two sizes that no branch on `batch == 1` takes for special."""
+
+Twins = tuple[Any, Any]
+"""A value for each of the two batches: meta tensors, numbers, or containers of them."""
+
+
+class BatchDependentError(Exception):
+    """A branch of the model depends on the number of images."""
+
+
+def of_input(input_shape: tuple[int, ...], dtype: torch.dtype) -> Twins:
+    """The twins of an input of `input_shape` (without the batch)."""
+    first, second = (torch.empty((batch, *input_shape), dtype=dtype, device="meta") for batch in BATCHES)
+    return first, second
+
+
+def of_tensor(tensor: torch.Tensor) -> Twins:
+    """The twins of a parameter or buffer: the same for both batches."""
+    twin = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
+    return twin, twin
+
+
+def run(function: Callable[..., Any], args: tuple[Twins, ...], kwargs: dict[str, Twins]) -> Twins:
+    """Call `function` once for each batch on the twins of its arguments."""
+    with torch.no_grad(), torch.device("meta"):
+        first, second = (
+            function(*[arg[i] for arg in args], **{key: value[i] for key, value in kwargs.items()})
+            for i in range(len(BATCHES))
+        )
+        return first, second
+
+
+def is_constant(twins: Twins) -> bool:
+    """True for plain values (no tensors) that are the same for both batches."""
+    first, second = twins
+    leaves = pytree.tree_leaves(first) + pytree.tree_leaves(second)
+    return not any(isinstance(leaf, (torch.Tensor, torch.device)) for leaf in leaves) and bool(first == second)
+
+
+def size_text(first: int, second: int) -> int | str:
+    """Write a size that is `first` and `second` for the two batches: a number, or a multiple of N plus a number."""
+    if first == second:
+        return first
+    slope, remainder = divmod(second - first, BATCHES[1] - BATCHES[0])
+    offset = first - slope * BATCHES[0]
+    text = "N" if slope == 1 else f"{slope}*N"
+    return text if remainder == 0 and offset == 0 else f"{text}{offset:+d}"
+
+
+def shape(twins: Twins) -> tuple[int | str, ...] | None:
+    """The shape of a tensor value with N for the batch, or None for what is not a tensor."""
+    first, second = twins
+    if not isinstance(first, torch.Tensor):
+        return None
+    return tuple(size_text(a, b) for a, b in zip(first.shape, second.shape, strict=True))
+
+
+def dtype(twins: Twins) -> torch.dtype | None:
+    """The dtype of a tensor value, or None for what is not a tensor."""
+    return twins[0].dtype if isinstance(twins[0], torch.Tensor) else None
