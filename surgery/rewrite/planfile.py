@@ -1,0 +1,115 @@
+"""Plans as files, TOML or JSON: to be read, edited (edits taken out) and applied later to the same graph."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from surgery.errors import InputError, RuleError
+from surgery.files import existing_file, write_atomically
+from surgery.graph import Edit, Graph
+from surgery.rewrite.planning import NearMiss, Plan
+from surgery.rewrite.ruleset import load_rules
+from surgery.toml import read_toml
+
+_HEAD = """\
+# A plan of edits. Take out the tables of those that should not happen, then: surgery apply MODEL --plan THIS_FILE
+# The near misses are for reading only.
+"""
+
+
+def save_plan(plan: Plan, path: str | Path) -> None:
+    """Write `plan` as TOML, or as JSON where `path` ends with `.json`.
+
+    Raises InputError where it cannot be written.
+    """
+    data = _as_data(plan)
+    text = json.dumps(data, indent=1) if Path(path).suffix == ".json" else _HEAD + _to_toml(data)
+    write_atomically(path, text.encode())
+
+
+def load_plan(path: str | Path, graph: Graph) -> Plan:
+    """Read a plan that was saved for `graph`, with the edits that are still in it.
+
+    Raises RuleError for a plan of another graph or a damaged one; InputError for a missing file.
+    """
+    data = _read(Path(path))
+    try:
+        if data["plan"]["graph"] != fingerprint(graph):
+            raise RuleError(f"{path}: a plan for another graph ({data['plan']['model']}, not {graph.model_name})")
+        edits = tuple(_edit(entry) for entry in data.get("edit", []))
+        misses = tuple(NearMiss(**entry) for entry in data.get("near_miss", []))
+        rules = load_rules(data["plan"]["rulesets"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise RuleError(f"{path}: not a plan, or damaged: {error}") from error
+    return Plan(graph=graph, rules=rules, edits=edits, near_misses=misses, unexpected=())
+
+
+def fingerprint(graph: Graph) -> str:
+    """A digest of a graph's structure: names, operations and operands, without the weights."""
+    parts = [
+        f"{node.name}:{node.meta['operation']}:{','.join(read.name for read in node.all_input_nodes)}"
+        for node in graph.graph.nodes
+    ]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
+
+
+def _as_data(plan: Plan) -> dict[str, Any]:
+    return {
+        "plan": {
+            "model": plan.graph.model_name,
+            "graph": fingerprint(plan.graph),
+            "rulesets": plan.rules.source.split(" "),
+        },
+        "edit": [
+            {
+                "rule": edit.rule,
+                "ruleset": edit.ruleset,
+                "at": edit.at,
+                "into": edit.into,
+                "module_path": edit.module_path,
+                "removed": [list(pair) for pair in edit.removed],
+                "added": [list(pair) for pair in edit.added],
+            }
+            for edit in plan.edits
+        ],
+        "near_miss": [vars(miss) for miss in plan.near_misses],
+    }
+
+
+def _edit(entry: dict[str, Any]) -> Edit:
+    pairs = {key: tuple((str(name), str(operation)) for name, operation in entry[key]) for key in ("removed", "added")}
+    return Edit(
+        rule=entry["rule"],
+        ruleset=entry["ruleset"],
+        at=entry["at"],
+        into=entry["into"],
+        removed=pairs["removed"],
+        added=pairs["added"],
+        module_path=entry["module_path"],
+        file=None,
+        line=None,
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if path.suffix != ".json":
+        return read_toml(path).data
+    try:
+        data = json.loads(existing_file(path).read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not JSON: {error}") from None
+    return data if isinstance(data, dict) else {}
+
+
+def _to_toml(data: dict[str, Any]) -> str:
+    """One table of scalars and two arrays of tables; JSON's strings and arrays are TOML's."""
+    blocks = ["[plan]\n" + _pairs(data["plan"])]
+    blocks += [f"[[{key}]]\n{_pairs(entry)}" for key in ("edit", "near_miss") for entry in data[key]]
+    return "\n".join(blocks)
+
+
+def _pairs(table: dict[str, Any]) -> str:
+    return "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in table.items())

@@ -1,0 +1,254 @@
+"""Rules and rulesets: TOML in, checked values out; every mistake is pointed at with file:line:column and a caret."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from surgery.errors import RuleError, suggest
+from surgery.rewrite.conditions import Where
+from surgery.rewrite.expression import Call, Expression, ExpressionError, names_bound, parse_match, parse_rewrite
+from surgery.rewrite.transforms import TRANSFORMS
+from surgery.toml import Location, TomlDocument, read_toml
+
+Promise = Literal["affine", "same function"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """One rule: where `match` fits and `where` holds, `rewrite` takes its place.
+
+    `expect` bounds how often it fires over a whole plan. Rules with a higher `priority` go first. A rule that does not
+    keep the shape says so with `keeps_shape = false`.
+    """
+
+    name: str
+    ruleset: str
+    match: tuple[Call, ...]
+    rewrite: tuple[Expression, ...]
+    match_text: str
+    rewrite_text: str
+    where: Where
+    expect: str | None
+    priority: int
+    keeps_shape: bool
+    about: str
+    source: str
+
+    def expected(self, count: int) -> bool:
+        """True where firing `count` times is what the rule expects."""
+        if self.expect is None:
+            return True
+        sign, number = _parse_expect(self.expect)
+        return {">=": count >= number, "<=": count <= number, "==": count == number}[sign]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuleSet:
+    """Rules under one name, with those of the included rulesets before them, and what applying them promises."""
+
+    name: str
+    about: str
+    promise: Promise | None
+    rules: tuple[Rule, ...]
+    source: str
+
+
+class _Where(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    module: str | None = None
+    shape: dict[str, str | list[int | str]] = Field(default_factory=dict)
+    attributes: dict[str, Any] = Field(default_factory=dict)
+    data: list[str] = Field(default_factory=list)
+    constant: list[str] = Field(default_factory=list)
+    parameter: list[str] = Field(default_factory=list)
+    shared: bool | None = None
+    private: bool | None = None
+
+
+class _Rule(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    name: str
+    match: str
+    rewrite: str
+    where: _Where = Field(default_factory=_Where)
+    expect: str | None = None
+    priority: int = 0
+    keeps_shape: bool = True
+    about: str = ""
+
+
+class _RuleSet(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    name: str
+    about: str = ""
+    promise: Promise | None = None
+    include: list[str] = Field(default_factory=list)
+    rule: list[_Rule] = Field(default_factory=list)
+
+
+def load_rules(name_or_path: str | Path | RuleSet | Sequence[str | Path | RuleSet]) -> RuleSet:
+    """Load a shipped ruleset by name, a TOML file by path, or several, which are joined in order.
+
+    Raises RuleError, or InputError for a file that is missing or not TOML, pointing at the place.
+    """
+    if isinstance(name_or_path, RuleSet):
+        return name_or_path
+    if isinstance(name_or_path, (str, Path)):
+        return _load(str(name_or_path), None, ())
+    return _joined([load_rules(item) for item in name_or_path])
+
+
+def shipped_rulesets() -> tuple[str, ...]:
+    """The names of the rulesets that come with the package."""
+    folder = resources.files("surgery.rewrite") / "rulesets"
+    return tuple(sorted(item.name.removesuffix(".toml") for item in folder.iterdir() if item.name.endswith(".toml")))
+
+
+def _joined(rulesets: list[RuleSet]) -> RuleSet:
+    if len(rulesets) == 1:
+        return rulesets[0]
+    promises = [ruleset.promise for ruleset in rulesets]
+    promise = "affine" if "affine" in promises else "same function" if set(promises) == {"same function"} else None
+    return RuleSet(
+        name="+".join(ruleset.name for ruleset in rulesets),
+        about="",
+        promise=promise,
+        rules=_unique(rule for ruleset in rulesets for rule in ruleset.rules),
+        source=" ".join(ruleset.source for ruleset in rulesets),
+    )
+
+
+def _load(name: str, beside: Path | None, including: tuple[str, ...]) -> RuleSet:
+    path = _find(name, beside)
+    if str(path) in including:
+        chain = " includes ".join([*including[including.index(str(path)) :], str(path)])
+        raise RuleError(f"rulesets include each other: {chain}")
+    document = read_toml(path)
+    data = _checked(document)
+    included = [_include(item, i, document, path, (*including, str(path))) for i, item in enumerate(data.include)]
+    own = [_rule(item, i, data.name, document) for i, item in enumerate(data.rule)]
+    _check_names(own, document)
+    rules = _unique([*(rule for ruleset in included for rule in ruleset.rules), *own])
+    return RuleSet(name=data.name, about=data.about, promise=data.promise, rules=rules, source=str(name))
+
+
+def _find(name: str, beside: Path | None) -> Path:
+    if name in shipped_rulesets():
+        return Path(str(resources.files("surgery.rewrite") / "rulesets" / f"{name}.toml"))
+    path = (beside or Path()) / name
+    if path.suffix != ".toml" and not path.exists():
+        hint = suggest(name, shipped_rulesets()) or f"shipped are {', '.join(shipped_rulesets())}"
+        raise RuleError(f"no ruleset is called {name!r}, and there is no such file", hint=hint)
+    return path
+
+
+def _include(name: str, index: int, document: TomlDocument, path: Path, including: tuple[str, ...]) -> RuleSet:
+    try:
+        return _load(name, path.parent, including)
+    except RuleError as error:
+        if document.path in error.message or ":" in error.message.split(" ")[0]:
+            raise
+        raise RuleError(document.position(("include", index)).point(error.message), hint=error.hint) from None
+
+
+def _unique(rules: Iterable[Rule]) -> tuple[Rule, ...]:
+    return tuple({(rule.ruleset, rule.name): rule for rule in rules}.values())
+
+
+def _checked(document: TomlDocument) -> _RuleSet:
+    try:
+        return _RuleSet.model_validate(document.data)
+    except ValidationError as error:
+        problems = [_problem(item, document) for item in error.errors()]
+        raise RuleError("\n".join(problems)) from None
+
+
+def _problem(item: Mapping[str, Any], document: TomlDocument) -> str:
+    location: Location = tuple(item["loc"])
+    if item["type"] == "extra_forbidden":
+        known = _fields(location[:-1])
+        position = document.position(("key", *location)) if ("key", *location) in document.positions else None
+        hint = suggest(str(location[-1]), known) or f"known are {', '.join(known)}"
+        return (position or document.position(location)).point(f"unknown key {location[-1]!r}; {hint}")
+    if item["type"] == "missing":
+        return document.position(location[:-1]).point(f"the key {location[-1]!r} is missing")
+    return document.position(location).point(f"{'.'.join(map(str, location))}: {item['msg']}, not {item['input']!r}")
+
+
+def _fields(parent: Location) -> list[str]:
+    model = _RuleSet if not parent else _Where if parent[-1] == "where" else _Rule
+    return list(model.model_fields)
+
+
+def _rule(item: _Rule, index: int, ruleset: str, document: TomlDocument) -> Rule:
+    match = _pointed(document, ("rule", index, "match"), lambda: parse_match(item.match))
+    bound = names_bound(match)
+    transforms = frozenset(TRANSFORMS)
+    rewrite = _pointed(document, ("rule", index, "rewrite"), lambda: parse_rewrite(item.rewrite, bound, transforms))
+    if len(match) != len(rewrite):
+        message = f"match has {len(match)} outputs, rewrite {len(rewrite)}"
+        raise RuleError(document.position(("rule", index, "rewrite"), offset=1).point(message))
+    if item.expect is not None and _EXPECT.fullmatch(item.expect.strip()) is None:
+        position = document.position(("rule", index, "expect"))
+        raise RuleError(position.point(f"expect is written like '>=1', '==2' or '0', not {item.expect!r}"))
+    where = Where(
+        module=item.where.module,
+        shape={key: value if isinstance(value, str) else tuple(value) for key, value in item.where.shape.items()},
+        attributes=item.where.attributes,
+        data=tuple(item.where.data),
+        constant=tuple(item.where.constant),
+        parameter=tuple(item.where.parameter),
+        shared=item.where.shared,
+        private=item.where.private,
+    )
+    for name in where.names():
+        if name not in bound:
+            position = document.position(("rule", index, "where"))
+            hint = suggest(name, bound) or f"match captures {', '.join(sorted(bound))}"
+            raise RuleError(position.point(f"where speaks of {name!r}, which match does not capture; {hint}"))
+    return Rule(
+        name=item.name,
+        ruleset=ruleset,
+        match=match,
+        rewrite=rewrite,
+        match_text=item.match,
+        rewrite_text=item.rewrite,
+        where=where,
+        expect=item.expect,
+        priority=item.priority,
+        keeps_shape=item.keeps_shape,
+        about=item.about,
+        source=str(document.position(("rule", index)).path),
+    )
+
+
+def _pointed(document: TomlDocument, location: Location, parse: Any) -> Any:
+    try:
+        return parse()
+    except ExpressionError as error:
+        position = document.position(location, offset=error.column + 1)
+        raise RuleError(position.point(error.message), hint=error.hint) from None
+
+
+def _check_names(rules: list[Rule], document: TomlDocument) -> None:
+    seen: set[str] = set()
+    for index, rule in enumerate(rules):
+        if rule.name in seen:
+            raise RuleError(document.position(("rule", index, "name")).point(f"a second rule called {rule.name!r}"))
+        seen.add(rule.name)
+
+
+_EXPECT = re.compile(r"(>=|<=|==)?\s*(\d+)")
+
+
+def _parse_expect(text: str) -> tuple[str, int]:
+    found = _EXPECT.fullmatch(text.strip())
+    assert found is not None, "checked when the rule was loaded"
+    return found[1] or "==", int(found[2])

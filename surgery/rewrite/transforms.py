@@ -1,0 +1,113 @@
+"""Named functions that a rewrite may call where writing an operation is not enough: shapes, constants, folded weights.
+
+A transform gets a `Site` and the values of its operands and attributes, and returns a node (or, for `shape`, plain
+sizes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx
+
+from surgery.errors import RewriteError
+from surgery.graph import Builder, operation_name
+from surgery.graph.twins import BATCHES
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """Where a rewrite happens: the node replaced, the builder that appends before it, and the graph's tensors."""
+
+    at: fx.Node
+    builder: Builder
+    tensors: dict[str, torch.Tensor]
+
+    def call(self, name: str, operands: list[Any], attributes: Mapping[str, Any]) -> fx.Node:
+        return self.builder.call(name, operands, attributes, label=f"{self.at.name}_{name}")
+
+    def new_parameter(self, like: str, tensor: torch.Tensor) -> fx.Node:
+        """A parameter of its own for this site, called after the one that it is computed from."""
+        path, count = f"{like}_folded", 1
+        while path in self.tensors:
+            count += 1
+            path = f"{like}_folded_{count}"
+        self.tensors[path] = torch.nn.Parameter(tensor, requires_grad=tensor.is_floating_point())
+        return self.builder.parameter(path, self.tensors[path])
+
+    def tensor(self, node: Any) -> torch.Tensor | None:
+        """The tensor that a parameter node reads; None for an absent operand."""
+        if node is None:
+            return None
+        if not isinstance(node, fx.Node) or node.op != "get_attr":
+            raise RewriteError(f"{self.at.name}: {node} is computed; a parameter is expected")
+        return self.tensors[str(node.target)]
+
+
+def shape(site: Site, node: fx.Node) -> tuple[Any, ...]:
+    """The sizes of `node`: numbers, and where they grow with the batch, nodes that compute them from the input's
+    size.
+    """
+    first, second = (value.shape for value in node.meta["twins"])
+    return tuple(a if a == b else _batch_size(site, a, b) for a, b in zip(first, second, strict=True))
+
+
+def _batch_size(site: Site, first: int, second: int) -> fx.Node:
+    slope = (second - first) // (BATCHES[1] - BATCHES[0])
+    offset = first - slope * BATCHES[0]
+    source = next(node for node in site.builder.graph.nodes if node.op == "placeholder")
+    size = site.builder.call("size", [source], {"dim": 0}, label=f"{site.at.name}_batch")
+    size = size if slope == 1 else site.call("mul", [size, slope], {})
+    return size if offset == 0 else site.call("add", [size, offset], {})
+
+
+def uniform_like(site: Site, node: fx.Node, *, dim: int) -> fx.Node:
+    """Weights of the shape of `node`, all equal and summing to one along `dim`: attention that attends to
+    everything.
+    """
+    size = node.meta["twins"][0].shape[dim]
+    device = site.builder.call("device", [next(iter(site.at.graph.nodes))], {}, label=f"{site.at.name}_device")
+    attributes = {"size": (1,) * len(node.meta["shape"]), "fill_value": 1.0 / size}
+    weights = site.call("full", [], {**attributes, "dtype": node.meta["dtype"], "device": device})
+    return site.call("expand", [weights], {"size": shape(site, node)})
+
+
+def fold_batch_norm(site: Site, convolution: fx.Node, norm: fx.Node) -> fx.Node:
+    """The convolution (or linear layer) with the batch norm behind it multiplied into weight and bias.
+
+    w' = w g / sqrt(v + eps) for each output channel, b' = (b - m) g / sqrt(v + eps) + beta; computed in float64.
+    """
+    weight, bias = map(site.tensor, convolution.args[1:3])
+    mean, variance, gain, shift = map(site.tensor, norm.args[1:5])
+    assert weight is not None, "convolutions have weights"
+    assert mean is not None, "outside training a batch norm has statistics"
+    assert variance is not None, "outside training a batch norm has statistics"
+    scale = (variance.double() + norm.kwargs["eps"]).rsqrt()  # pyright: ignore[reportOperatorIssue]
+    scale = scale if gain is None else scale * gain.double()
+    old = torch.zeros_like(mean) if bias is None else bias
+    new_bias = (old.double() - mean.double()) * scale + (0 if shift is None else shift.double())
+    folded = _scale_outputs(operation_name(convolution), weight.double(), scale, convolution.kwargs.get("groups", 1))
+    path = str(convolution.args[1].target)  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
+    new_weight = site.new_parameter(path, folded.to(weight.dtype).detach())
+    bias_node = site.new_parameter(f"{path.removesuffix('weight')}bias", new_bias.to(weight.dtype).detach())
+    return site.call(operation_name(convolution), [convolution.args[0], new_weight, bias_node], convolution.kwargs)
+
+
+def _scale_outputs(operation: str, weight: torch.Tensor, scale: torch.Tensor, groups: Any) -> torch.Tensor:
+    """Multiply each output channel of a weight; transposed convolutions keep outputs in dimension one, per group."""
+    if not operation.startswith("conv_transpose"):
+        return weight * scale.reshape(-1, *(1,) * (weight.dim() - 1))
+    grouped = weight.reshape(groups, -1, *weight.shape[1:])
+    scales = scale.reshape(groups, 1, weight.shape[1], *(1,) * (weight.dim() - 2))
+    return (grouped * scales).reshape(weight.shape)
+
+
+TRANSFORMS: Mapping[str, Callable[..., Any]] = {
+    "shape": shape,
+    "uniform_like": uniform_like,
+    "fold_batch_norm": fold_batch_norm,
+}
+"""The functions that a rewrite may call besides the operations."""
