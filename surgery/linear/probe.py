@@ -1,0 +1,152 @@
+"""Running a graph in float64 on four images at once: zero, two random ones, and a combination of the two."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx
+from torch.fx.node import map_arg
+
+from surgery.graph import Graph, attribute, depends_on_input
+
+COEFFICIENTS = (0.7, -1.3)
+"""The combination a x + b y; neither a sum nor a difference, which odd or even functions would pass."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """What the probes saw; `broken` names the first node whose signal is zero, infinite or NaN, and which."""
+
+    scales: Mapping[str, float]
+    superposition_error: float
+    broken: tuple[str, str] | None
+
+
+def probe(graph: Graph, *, generator: torch.Generator | None = None) -> Probe:
+    """Measure scales and superposition. Where a constant part drowns the linear one, probe again with larger images.
+
+    The scale of a node is the root mean square of F(x) - F(0) for standard normal images x.
+    """
+    images = _images(graph, generator)
+    scales, error, ratio = _measure(graph, images, 1.0)
+    if 1.0 < ratio < math.inf:
+        _, error, _ = _measure(graph, images * ratio, ratio)
+    return Probe(scales=scales, superposition_error=error, broken=_broken(graph, scales))
+
+
+def run(graph: Graph, images: torch.Tensor) -> Iterator[tuple[fx.Node, Any]]:
+    """Run `graph` in float64 whatever the dtype of its weights, yielding each node with its value.
+
+    A value is dropped once its last reader has run; a weight is converted when it is read.
+    """
+    last = {read: node for node in graph.graph.nodes for read in node.all_input_nodes}
+    spent: dict[fx.Node, list[fx.Node]] = {}
+    for read, node in last.items():
+        spent.setdefault(node, []).append(read)
+    values: dict[fx.Node, Any] = {}
+    with torch.no_grad():
+        for node in graph.graph.nodes:
+            values[node] = _in_float64(_value(graph, node, values, images))
+            yield node, values[node]
+            for read in spent.get(node, ()):
+                del values[read]
+
+
+def _value(graph: Graph, node: fx.Node, values: Mapping[fx.Node, Any], images: torch.Tensor) -> Any:
+    if node.op == "placeholder":
+        return images
+    if node.op == "get_attr":
+        return attribute(graph, str(node.target))
+    args = map_arg(node.args, values.__getitem__)
+    if node.op == "output":
+        return args[0]
+    function: Callable[..., Any] = node.target  # pyright: ignore[reportAssignmentType]  # calls have callable targets
+    kwargs = map_arg(dict(node.kwargs), values.__getitem__)
+    return function(*args, **{key: torch.float64 if _is_float(item) else item for key, item in kwargs.items()})
+
+
+def _is_float(value: Any) -> bool:
+    return isinstance(value, torch.dtype) and value.is_floating_point
+
+
+def _in_float64(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.double() if value.is_floating_point() and value.dtype != torch.float64 else value
+    if isinstance(value, (tuple, list)):
+        return type(value)(_in_float64(item) for item in value) if type(value) in (tuple, list) else value
+    return value
+
+
+def _images(graph: Graph, generator: torch.Generator | None) -> torch.Tensor:
+    generator = generator or torch.Generator().manual_seed(0)
+    x, y = torch.randn((2, *graph.input_shape), generator=generator, dtype=torch.float64)
+    a, b = COEFFICIENTS
+    device = next((tensor.device for tensor in graph.tensors().values()), torch.device("cpu"))
+    return torch.stack([torch.zeros_like(x), x, y, a * x + b * y]).to(device)
+
+
+def _measure(graph: Graph, images: torch.Tensor, amplitude: float) -> tuple[dict[str, float], float, float]:
+    """Scales by node, the relative superposition error, and how much larger than the linear part the constant part
+    is.
+    """
+    dependent = depends_on_input(graph.graph)
+    scales: dict[str, float] = {}
+    errors, ratios = [0.0], [0.0]
+    for node, value in run(graph, images):
+        if node not in dependent or node.op == "placeholder":
+            continue
+        if node.op == "output":
+            for tensor in _tensors(value):
+                error, ratio = _superposition(tensor)
+                errors.append(error)
+                ratios.append(ratio)
+        elif isinstance(value, torch.Tensor) and value.is_floating_point():
+            scales[node.name] = _scale(value) / amplitude
+    return scales, _largest(errors), _largest(ratios)
+
+
+def _largest(values: list[float]) -> float:
+    return math.nan if any(math.isnan(value) for value in values) else max(values)
+
+
+def _tensors(value: Any) -> Iterator[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, dict):
+        yield from _tensors(tuple(value.values()))
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            yield from _tensors(item)
+
+
+def _scale(value: torch.Tensor) -> float:
+    """Root mean square of F(x) - F(0). Values are `(4 k, ...)`: k rows for each probe, as windows and heads make
+    them.
+    """
+    zero, x, *_ = value.chunk(4) if value.shape and value.shape[0] % 4 == 0 else (torch.zeros_like(value), value)
+    return float((x - zero).square().mean().sqrt())
+
+
+def _superposition(value: torch.Tensor) -> tuple[float, float]:
+    zero, x, y, both = value.chunk(4)
+    a, b = COEFFICIENTS
+    x, y, both = x - zero, y - zero, both - zero
+    size = float(torch.maximum(x.abs().max(), y.abs().max()))
+    error = float((both - a * x - b * y).abs().max())
+    constant = float(zero.abs().max())
+    return (error / size, constant / size) if size else (math.nan, math.inf)
+
+
+def _broken(graph: Graph, scales: Mapping[str, float]) -> tuple[str, str] | None:
+    """The first infinite or NaN scale, or the output's, if it is zero."""
+    for name, scale in scales.items():
+        if not math.isfinite(scale):
+            return name, "NaN" if math.isnan(scale) else "infinite"
+    output = next(node for node in graph.graph.nodes if node.op == "output")
+    read = [node.name for node in output.all_input_nodes]
+    dead = next((name for name in read if scales.get(name, 0.0) == 0.0), None)
+    return (dead, "zero") if dead else None

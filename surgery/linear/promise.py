@@ -1,0 +1,51 @@
+"""Keeping promises: what a ruleset says about its result is checked on the result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from surgery.graph import Graph
+from surgery.linear.probe import run
+
+SAME_FUNCTION_TOLERANCE = 1e-5
+"""Largest relative difference of outputs in float64 between a graph and one that promises the same function."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """The largest difference of two graphs' outputs on random images, relative to the largest output, in float64."""
+
+    difference: float
+    tolerance: float
+
+    @property
+    def same(self) -> bool:
+        return self.difference <= self.tolerance
+
+
+def compare(
+    before: Graph,
+    after: Graph,
+    *,
+    images: int = 4,
+    generator: torch.Generator | None = None,
+    tolerance: float = SAME_FUNCTION_TOLERANCE,
+) -> Comparison:
+    """Compare the functions of two graphs of the same input on `images` standard normal images."""
+    generator = generator or torch.Generator().manual_seed(0)
+    device = next((tensor.device for tensor in before.tensors().values()), torch.device("cpu"))
+    batch = torch.randn((images, *before.input_shape), generator=generator, dtype=torch.float64).to(device)
+    first, second = (_output(graph, batch) for graph in (before, after))
+    size = float(first.abs().max()) or 1.0
+    return Comparison(difference=float((first - second).abs().max()) / size, tolerance=tolerance)
+
+
+def _output(graph: Graph, batch: torch.Tensor) -> torch.Tensor:
+    value = None
+    for _, computed in run(graph, batch):
+        value = computed
+    if not isinstance(value, torch.Tensor):
+        raise TypeError(f"expected one output tensor, found {type(value).__name__}")
+    return value
