@@ -1,0 +1,13 @@
+"""The networks of the paper, architectures by name, and the opening of model files."""
+
+from __future__ import annotations
+
+from surgery.models.checkpoint import Checkpoint as Checkpoint
+from surgery.models.checkpoint import read_checkpoint as read_checkpoint
+from surgery.models.checkpoint import save_checkpoint as save_checkpoint
+from surgery.models.files import LoadedModel as LoadedModel
+from surgery.models.files import load_model as load_model
+from surgery.models.files import open_model as open_model
+from surgery.models.registry import architectures as architectures
+from surgery.models.registry import build as build
+from surgery.models.registry import default_input_shape as default_input_shape

@@ -1,0 +1,156 @@
+"""The surgery checkpoint: a safetensors file whose header says, as JSON, which network the weights belong to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from surgery.errors import InputError, ModelFileError
+from surgery.files import write_atomically
+from surgery.models.architecture import Shape
+from surgery.models.recognise import Kind, model_file, recognise
+
+FORMAT = "surgery-checkpoint"
+VERSION = 1
+HEADER_KEY = "surgery"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A network as values: what `build` needs to make it, the input (C, H, W) and classes it is for, its weights.
+
+    `extra` is for whoever writes the checkpoint (epoch, scores, seed): anything that JSON can hold.
+    """
+
+    architecture: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    input_shape: Shape | None = None
+    class_names: tuple[str, ...] | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    state: Mapping[str, Tensor]
+
+
+def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
+    """Write `checkpoint` to `path`; a reader sees the old file or the new one, never a half.
+
+    Raises InputError when something in it cannot be stored or the folder cannot be written to.
+    """
+    path = Path(path)
+    try:
+        content = safetensors.torch.save(_unshared(checkpoint.state), metadata={HEADER_KEY: _header(checkpoint)})
+    except (TypeError, ValueError, AttributeError, safetensors.SafetensorError) as error:
+        raise InputError(f"{path}: the checkpoint cannot be stored: {error}") from error
+    write_atomically(path, content)
+
+
+def read_checkpoint(path: str | Path) -> Checkpoint:
+    """Read a surgery checkpoint; raises ModelFileError for anything else, and for a version this code does not know."""
+    path = model_file(path)
+    header = read_header(path) if recognise(path) is Kind.SAFETENSORS else {}
+    if header.get("format") != FORMAT:
+        raise ModelFileError(f"{path}: not a surgery checkpoint", hint="surgery.load_model reads other model files")
+    return checkpoint_from(path, header, read_tensors(path))
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """Return what surgery wrote in the header of a safetensors file, {} if another program wrote it."""
+    with _opened(path) as file:
+        text = (file.metadata() or {}).get(HEADER_KEY, "{}")
+    try:
+        header = json.loads(text)
+    except ValueError as error:
+        raise ModelFileError(f"{path}: the header's entry {HEADER_KEY!r} is not JSON: {error}") from error
+    if not isinstance(header, dict):
+        _malformed(path, HEADER_KEY, "a table", header)
+    return header
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file by name."""
+    with _opened(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+
+
+def checkpoint_from(path: str | Path, entries: Mapping[str, Any], state: Mapping[str, Tensor]) -> Checkpoint:
+    """Make a checkpoint of the entries that describe one, wherever in `path` they stood; raises ModelFileError."""
+    version = entries.get("version", VERSION)
+    if not isinstance(version, int) or version > VERSION:
+        raise ModelFileError(
+            f"{path}: a surgery checkpoint of version {version}; this surgery reads up to version {VERSION}",
+            hint="update surgery, or save the checkpoint again with this one",
+        )
+    shape, names = entries.get("input_shape"), entries.get("class_names")
+    arguments, extra = entries.get("arguments") or {}, entries.get("extra") or {}
+    if not isinstance(entries.get("architecture"), str):
+        _malformed(path, "architecture", "a name", entries.get("architecture"))
+    if not isinstance(arguments, Mapping):
+        _malformed(path, "arguments", "a table", arguments)
+    if not isinstance(extra, Mapping):
+        _malformed(path, "extra", "a table", extra)
+    if shape is not None and not _is_shape(shape):
+        _malformed(path, "input_shape", "[channels, height, width]", shape)
+    if names is not None and not (isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)):
+        _malformed(path, "class_names", "a list of names", names)
+    return Checkpoint(
+        architecture=entries["architecture"],
+        arguments=dict(arguments),
+        input_shape=None if shape is None else (shape[0], shape[1], shape[2]),
+        class_names=None if names is None else tuple(names),
+        extra=dict(extra),
+        state=dict(state),
+    )
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            yield file
+    except safetensors.SafetensorError as error:
+        raise ModelFileError(
+            f"{path}: truncated or damaged safetensors file ({error})",
+            hint="it may be cut off: fetch or save it again",
+        ) from error
+
+
+def _header(checkpoint: Checkpoint) -> str:
+    names, shape = checkpoint.class_names, checkpoint.input_shape
+    entries = {
+        "format": FORMAT,
+        "version": VERSION,
+        "architecture": checkpoint.architecture,
+        "arguments": dict(checkpoint.arguments),
+        "input_shape": None if shape is None else list(shape),
+        "class_names": None if names is None else list(names),
+        "extra": dict(checkpoint.extra),
+    }
+    return json.dumps(entries, allow_nan=False)
+
+
+def _unshared(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copy tensors that share memory, which safetensors refuses; the module that loads them ties them again."""
+    seen: set[int] = set()
+    result: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        tensor = tensor.detach().cpu().contiguous()
+        address = tensor.untyped_storage().data_ptr()
+        result[name] = tensor.clone() if address in seen else tensor
+        seen.add(address)
+    return result
+
+
+def _is_shape(value: object) -> bool:
+    numbers = value if isinstance(value, (list, tuple)) else ()
+    return len(numbers) == 3 and all(type(number) is int and number > 0 for number in numbers)
+
+
+def _malformed(path: str | Path, entry: str, expected: str, found: object) -> NoReturn:
+    raise ModelFileError(f"{path}: damaged checkpoint: {entry} should be {expected}, found {found!r}")

@@ -1,0 +1,222 @@
+"""Opening model files: whatever the kind, what comes out is a module in eval mode and what is known of its input."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from surgery.errors import InputError, ModelFileError
+from surgery.models.blueprint import Blueprint, fitting_architecture
+from surgery.models.checkpoint import FORMAT, Checkpoint, checkpoint_from, read_header, read_tensors
+from surgery.models.exported import load_exported
+from surgery.models.pickles import load_torch_file
+from surgery.models.recognise import Kind, model_file, recognise
+from surgery.models.weights import (
+    State,
+    classes_in_file,
+    compare,
+    describe_state,
+    find_state,
+    load_weights,
+    match_names,
+    require_finite,
+)
+
+GRAPH_FORMAT = "surgery-graph"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedModel:
+    """A module in eval mode, the (C, H, W) of its input and its class names where known, and where it came from."""
+
+    module: nn.Module
+    source: str
+    input_shape: tuple[int, ...] | None = None
+    class_names: tuple[str, ...] | None = None
+
+
+def load_model(
+    path: str | Path | None,
+    *,
+    architecture: str | None = None,
+    arguments: Mapping[str, Any] | None = None,
+    input_shape: tuple[int, ...] | None = None,
+    factory: str | None = None,
+    trust_pickle: bool = False,
+) -> nn.Module:
+    """Return the module of `open_model`, with the same arguments, in eval mode."""
+    opened = open_model(
+        path,
+        architecture=architecture,
+        arguments=arguments,
+        input_shape=input_shape,
+        factory=factory,
+        trust_pickle=trust_pickle,
+    )
+    return opened.module
+
+
+def open_model(
+    path: str | Path | None,
+    *,
+    architecture: str | None = None,
+    arguments: Mapping[str, Any] | None = None,
+    input_shape: tuple[int, ...] | None = None,
+    factory: str | None = None,
+    trust_pickle: bool = False,
+) -> LoadedModel:
+    """Open a surgery checkpoint or graph, a state dict, or a torch.export archive, told apart by their content.
+
+    A state dict needs `architecture` (a name that `build` knows) or `factory` ("package.module:callable"), either with
+    keyword `arguments`; the number of classes is taken from the file unless given. `path=None` makes the network with
+    random weights. Nothing in a file is run, unless `trust_pickle`: that is for files of torch.save(model).
+
+    Raises ModelFileError for a file that is missing, damaged, foreign, unsafe, not finite, or that does not fit, and
+    InputError for a wrong argument.
+    """
+    blueprint = Blueprint(architecture=architecture, factory=factory, arguments=arguments or {})
+    shape = _checked_shape(input_shape)
+    if path is None:
+        module, source = blueprint.make(), f"{blueprint.name} as it was made, without a file"
+        opened = LoadedModel(module=module, source=source, input_shape=blueprint.input_shape)
+    else:
+        opened = _open_file(model_file(path), blueprint, trust_pickle=trust_pickle)
+    require_finite(path or str(blueprint.name), opened.module.state_dict())
+    opened.module.eval()
+    return replace(opened, input_shape=shape or _own_input_shape(opened.module) or opened.input_shape)
+
+
+def _own_input_shape(module: nn.Module) -> tuple[int, int, int] | None:
+    """Networks with position embeddings keep the size that they were built for; it need not be the architecture's."""
+    size = getattr(module, "image_size", None)
+    return (3, size, size) if isinstance(size, int) else None
+
+
+def _open_file(path: Path, blueprint: Blueprint, *, trust_pickle: bool) -> LoadedModel:
+    kind = recognise(path)
+    if kind is Kind.EXPORTED:
+        return _open_exported(path, blueprint)
+    if kind is Kind.SAFETENSORS:
+        return _open_safetensors(path, blueprint)
+    content = load_torch_file(path, trust_pickle=trust_pickle)
+    module = content.get("model", content.get("net")) if isinstance(content, Mapping) else content
+    if isinstance(module, nn.Module):
+        _refuse_blueprint(path, blueprint, "a whole module")
+        return LoadedModel(module=module, source=f"pickled module {type(module).__name__}, run because it was trusted")
+    if isinstance(content, Mapping) and content.keys() >= {"architecture", "arguments", "state_dict"}:
+        checkpoint = checkpoint_from(path, content, find_state(path, content["state_dict"]))
+        return _open_checkpoint(path, checkpoint, blueprint)
+    return _open_state(path, find_state(path, content), blueprint)
+
+
+def _open_safetensors(path: Path, blueprint: Blueprint) -> LoadedModel:
+    header = read_header(path)
+    if header.get("format") == GRAPH_FORMAT:
+        return _open_graph(path, blueprint)
+    state = read_tensors(path)
+    if header.get("format") == FORMAT:
+        return _open_checkpoint(path, checkpoint_from(path, header, state), blueprint)
+    return _open_state(path, find_state(path, state), blueprint)
+
+
+def _open_graph(path: Path, blueprint: Blueprint) -> LoadedModel:
+    from surgery.graph import load_graph
+
+    _refuse_blueprint(path, blueprint, "a saved graph")
+    graph = load_graph(path)
+    return LoadedModel(module=graph, source="saved surgery graph", input_shape=graph.input_shape)
+
+
+def _open_exported(path: Path, blueprint: Blueprint) -> LoadedModel:
+    from surgery.graph import from_exported
+
+    _refuse_blueprint(path, blueprint, "an exported program")
+    graph = from_exported(load_exported(path))
+    return LoadedModel(module=graph, source="exported program (torch.export)", input_shape=graph.input_shape)
+
+
+def _open_checkpoint(path: Path, checkpoint: Checkpoint, blueprint: Blueprint) -> LoadedModel:
+    """Build what the checkpoint names; the user may add arguments or a factory but not contradict the architecture."""
+    if blueprint.architecture not in (None, checkpoint.architecture):
+        raise ModelFileError(
+            f"{path}: a checkpoint of {checkpoint.architecture}, not of {blueprint.architecture}",
+            hint="leave the architecture out: the checkpoint says it",
+        )
+    if blueprint.factory is None:
+        arguments = {**checkpoint.arguments, **blueprint.arguments}
+        blueprint = Blueprint(architecture=checkpoint.architecture, arguments=arguments)
+    try:
+        module, note = _assemble(path, checkpoint.state, blueprint)
+    except ModelFileError:
+        raise
+    except InputError as error:
+        raise ModelFileError(f"{path}: {error.message}", hint=error.hint) from error
+    return LoadedModel(
+        module=module,
+        source=f"surgery checkpoint {blueprint.name}{note}",
+        input_shape=checkpoint.input_shape or blueprint.input_shape,
+        class_names=checkpoint.class_names,
+    )
+
+
+def _open_state(path: Path, state: State, blueprint: Blueprint) -> LoadedModel:
+    if blueprint.name is None:
+        fits = fitting_architecture(state)
+        raise ModelFileError(
+            f"{path}: a plain state dict does not say which network it belongs to; it holds {describe_state(state)}",
+            hint=_names_of(fits)
+            or "give the architecture (--arch NAME) or a factory (--model package.module:callable)",
+        )
+    module, note = _assemble(path, state, blueprint)
+    return LoadedModel(module=module, source=f"state dict of {blueprint.name}{note}", input_shape=blueprint.input_shape)
+
+
+def _assemble(path: Path, state: State, blueprint: Blueprint) -> tuple[nn.Module, str]:
+    """Make the network and load `state` into it, leaving torch's generator as it was; returns what was inferred too."""
+    with torch.random.fork_rng(devices=[]):
+        module, note = blueprint.make(), ""
+        state = match_names(state, module.state_dict())
+        classes = classes_in_file(compare(module, state))
+        if classes and blueprint.architecture and "num_classes" not in blueprint.arguments:
+            module, note = blueprint.with_classes(classes).make(), f", {classes} classes as in the file"
+    try:
+        load_weights(path, module, state, str(blueprint.name))
+    except ModelFileError as error:
+        raise ModelFileError(error.message, hint=_advice(module, state, blueprint)) from error
+    return module, note
+
+
+def _advice(module: nn.Module, state: State, blueprint: Blueprint) -> str | None:
+    """What to try when `state` does not fit: another architecture, or other arguments for this one."""
+    misfit = compare(module, state)
+    if misfit.missing or misfit.unexpected:
+        return _names_of(fitting_architecture(state, blueprint.architecture))
+    classes = classes_in_file(misfit)
+    if classes:
+        return f"the file's network has {classes} classes: num_classes={classes}"
+    return "the names fit and the sizes do not: give the arguments that the network was made with, such as its width"
+
+
+def _names_of(architecture: str | None) -> str | None:
+    if architecture is None:
+        return None
+    return f"its names are those of {architecture}: --arch {architecture} (architecture={architecture!r})"
+
+
+def _refuse_blueprint(path: Path, blueprint: Blueprint, what: str) -> None:
+    given = blueprint.name or ", ".join(blueprint.arguments)
+    if given:
+        raise InputError(f"{path}: {what}, which says itself what it computes", hint=f"leave {given} out")
+
+
+def _checked_shape(shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    if shape is None:
+        return None
+    if len(shape) != 3 or any(isinstance(size, bool) or not isinstance(size, int) or size < 1 for size in shape):
+        raise InputError(f"input shape {shape!r}: expected (channels, height, width), as in (3, 224, 224)")
+    return tuple(shape)

@@ -1,0 +1,134 @@
+"""Files of torch.save: read without running them, and, where that is refused, told what classes are inside."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import pickletools
+import re
+import warnings
+import zipfile
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+from surgery.errors import ModelFileError
+
+# What a pickle of nothing but tensors, numbers and containers refers to: not worth showing to the reader.
+_PLAIN = re.compile(
+    r"collections\.OrderedDict|_codecs\.encode"
+    r"|torch\._utils\._rebuild_\w+|torch\.nn\.parameter\.Parameter|torch\.(storage\.)?\w*Storage"
+    r"|torch\.(Size|device|Tensor|serialization\._get_layout|u?int\d+|b?float\d+\w*|bool|complex\d+)"
+)
+_STRINGS = {"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE", "SHORT_BINSTRING", "BINSTRING", "STRING"}
+_TRUST = "--trust-pickle (trust_pickle=True) runs the file as it is"
+_LEGACY_PICKLES = 4  # magic number, protocol, system, object; raw tensor memory follows
+
+
+def load_torch_file(path: Path, *, trust_pickle: bool) -> Any:
+    """Return what a file of torch.save holds, on the CPU.
+
+    Nothing in the file is run unless `trust_pickle`. Raises ModelFileError for a damaged file, and for one that could
+    only be read by running it: the error names the classes inside and the ways out.
+    """
+    try:
+        # An open stream, because torch looks at a path's extension before it looks at the content.
+        with path.open("rb") as stream, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)  # _explain says it as an error
+            return torch.load(stream, map_location="cpu", weights_only=not trust_pickle)
+    # The unpickler raises whatever the bytes make it stumble over, from EOFError to UnicodeDecodeError.
+    except Exception as error:
+        raise (_untrusty(path, error) if trust_pickle else _explain(path, error)) from error
+
+
+def classes_inside(path: Path) -> list[str]:
+    """Name the classes and functions that unpickling would fetch beyond plain tensors, without unpickling."""
+    found: dict[str, None] = {}
+    # A damaged file: what was found up to there is still worth telling.
+    with suppress(ValueError, IndexError, EOFError, zipfile.BadZipFile):
+        for stream in _pickles(path):
+            for name in _globals(stream):
+                found[name] = None
+    names = [name for name in found if not _PLAIN.fullmatch(name)]
+    return sorted(names, key=lambda name: name.startswith(("torch.", "builtins.", "__builtin__.")))
+
+
+def _pickles(path: Path) -> Iterable[IO[bytes]]:
+    """The pickles of the file; those of the legacy form follow each other in one stream."""
+    with path.open("rb") as stream:
+        if stream.read(2) != b"PK":
+            stream.seek(0)
+            yield from [stream] * _LEGACY_PICKLES
+            return
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            if name.endswith("data.pkl"):
+                yield io.BytesIO(archive.read(name))
+
+
+def _globals(stream: IO[bytes]) -> Iterable[str]:
+    """Disassemble one pickle and yield `module.name` of each global it refers to."""
+    strings: list[str] = []
+    memory: dict[int, str] = {}
+    last = ""
+    for opcode, argument, _ in pickletools.genops(stream):
+        if opcode.name == "GLOBAL":
+            last = str(argument).replace(" ", ".", 1)
+            yield last
+        elif opcode.name == "STACK_GLOBAL" and len(strings) >= 2:
+            last = ".".join(strings[-2:])
+            yield last
+        elif opcode.name in _STRINGS:
+            last = str(argument)
+            strings.append(last)
+        elif opcode.name == "MEMOIZE":
+            memory[len(memory)] = last
+        elif "PUT" in opcode.name and isinstance(argument, int):
+            memory[argument] = last
+        elif "GET" in opcode.name and isinstance(argument, int) and argument in memory:
+            strings.append(memory[argument])
+
+
+def _explain(path: Path, error: Exception) -> ModelFileError:
+    classes = classes_inside(path)
+    if classes:
+        return _refusal(path, classes)
+    if f"Unsupported operand {pickle.FRAME[0]}" in str(error):
+        return ModelFileError(
+            f"{path}: written with a newer pickle protocol than can be read without running the file",
+            hint=f"save it again with torch.save's default protocol; {_TRUST}",
+        )
+    return ModelFileError(
+        f"{path}: damaged, or not written by torch.save ({_first_line(error)})",
+        hint="it may be cut off: fetch it again, or save the weights again: torch.save(model.state_dict(), file)",
+    )
+
+
+def _refusal(path: Path, classes: list[str]) -> ModelFileError:
+    shown = ", ".join(classes[:6]) + (f" and {len(classes) - 6} more" if len(classes) > 6 else "")
+    if any(name.startswith("torch.nn.modules.") for name in classes):
+        what = "a whole pickled module, as torch.save(model) writes it"
+        save = "torch.save(model.state_dict(), file)"
+    else:
+        what = "pickled Python objects beside the weights"
+        save = 'torch.save(checkpoint["state_dict"], file)'
+    return ModelFileError(
+        f"{path}: holds {what}; to read it is to run code that the file names. Inside: {shown}",
+        hint="where the file is trusted, keep its weights with "
+        f"{save}, or write the model with torch.export.save; {_TRUST}",
+    )
+
+
+def _untrusty(path: Path, error: Exception) -> ModelFileError:
+    return ModelFileError(
+        f"{path}: cannot be unpickled ({_first_line(error)})",
+        hint="a pickle needs the classes it was made with: run where they can be imported",
+    )
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).rpartition("WeightsUnpickler error:")[2].strip().partition("\n")[0]
+    return f"{type(error).__name__}: {text[:160]}" if text else type(error).__name__

@@ -1,0 +1,114 @@
+"""What kind of file a model file is, told by its content and never by its extension."""
+
+from __future__ import annotations
+
+import zipfile
+from enum import Enum, auto
+from pathlib import Path
+
+from surgery.errors import InputError, ModelFileError
+from surgery.files import existing_file
+
+_START = 512  # bytes: enough for every signature below, for a tar header and for the first line of a text
+_LARGEST_HEADER = 100_000_000  # safetensors' own limit
+
+_SIGNATURES: dict[bytes, str] = {
+    b"\x89PNG\r\n": "a PNG image",
+    b"\xff\xd8\xff": "a JPEG image",
+    b"GIF8": "a GIF image",
+    b"%PDF": "a PDF document",
+    b"\x89HDF\r\n": "an HDF5 file (Keras, or results of a run)",
+    b"\x1f\x8b": "a gzip archive",
+    b"7z\xbc\xaf": "a 7z archive",
+    b"\x28\xb5\x2f\xfd": "a zstd archive",
+    b"\x93NUMPY": "a NumPy array",
+    b"GGUF": "a GGUF file of llama.cpp",
+    b"\x7fELF": "a program or shared library",
+}
+
+
+class Kind(Enum):
+    """The kinds of model file that are told apart."""
+
+    SAFETENSORS = auto()
+    TORCH_ZIP = auto()  # torch.save since 1.6
+    TORCH_LEGACY = auto()  # torch.save before, still a choice
+    EXPORTED = auto()  # torch.export.save
+
+
+def model_file(path: str | Path) -> Path:
+    """Return `path` as a Path to a readable, non-empty file, or raise ModelFileError."""
+    try:
+        return existing_file(path)
+    except InputError as error:
+        raise ModelFileError(error.message, hint=error.hint) from None
+
+
+def recognise(path: Path) -> Kind:
+    """Return the kind of the file; raises ModelFileError that says what a foreign file looks like."""
+    with path.open("rb") as stream:
+        start = stream.read(_START)
+    if start.startswith(b"PK\x03\x04"):
+        return _kind_of_zip(path)
+    if start[:1] == b"\x80" and 2 <= start[1] <= 5:
+        return Kind.TORCH_LEGACY
+    if start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= _LARGEST_HEADER:
+        return Kind.SAFETENSORS
+    raise _foreign(path, start)
+
+
+def _kind_of_zip(path: Path) -> Kind:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, ValueError) as error:
+        raise ModelFileError(
+            f"{path}: starts like a file of torch.save or torch.export, but its end is missing or damaged ({error})",
+            hint="it was cut off while it was written, copied or downloaded: fetch it again",
+        ) from error
+    inside = {name.partition("/")[2] for name in names}  # torch puts everything below one folder
+    if "archive_format" in inside:
+        return Kind.EXPORTED
+    if "constants.pkl" in inside or any(name.startswith("code/") for name in inside):
+        raise ModelFileError(
+            f"{path}: a TorchScript archive, which is compiled code and is not read here",
+            hint='torch.save(torch.jit.load(file).state_dict(), "weights.pt") keeps its weights; '
+            "load those with the architecture's name",
+        )
+    if "serialized_exported_program.json" in names:
+        raise ModelFileError(
+            f"{path}: a torch.export archive in a form that torch gave up in 2.8",
+            hint="load it with the torch that wrote it and export the model again with a current one",
+        )
+    if "data.pkl" in inside:
+        return Kind.TORCH_ZIP
+    raise ModelFileError(f"{path}: a zip archive, but not a model file; it holds {', '.join(names[:3]) or 'nothing'}")
+
+
+def _foreign(path: Path, start: bytes) -> ModelFileError:
+    if start.startswith(b"version https://git-lfs"):
+        return ModelFileError(f"{path}: a git-lfs pointer and not the file it stands for", hint="run `git lfs pull`")
+    looks = _looks_like(start)
+    return ModelFileError(
+        f"{path}: not a model file: it {looks}",
+        hint="expected a surgery checkpoint or graph, a state dict (.pt, .pth, .safetensors) or a torch.export .pt2",
+    )
+
+
+def _looks_like(start: bytes) -> str:
+    for signature, description in _SIGNATURES.items():
+        if start.startswith(signature):
+            return f"looks like {description}"
+    if start[257:262] == b"ustar":
+        return "looks like a tar archive"
+    if start[:1] == b"\x08" and any(word in start[:80] for word in (b"pytorch", b"onnx", b"tf2", b"keras")):
+        return "looks like an ONNX file, which surgery writes but does not read"
+    if start.lstrip()[:9].lower().startswith((b"<!doctype", b"<html")):
+        return "looks like a web page, perhaps a download that met an error or a login page"
+    try:
+        line = start.decode("utf-8", errors="strict").strip().partition("\n")[0]
+    except UnicodeDecodeError:
+        line = ""
+    return (
+        f"starts with {line[:40]!r}" if line.isprintable() and line else f"starts with the bytes {start[:8].hex(' ')}"
+    )

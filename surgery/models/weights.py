@@ -1,0 +1,160 @@
+"""State dicts: found inside their wrappers, compared with a network, and loaded only if every name and shape fits."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from surgery.errors import ModelFileError
+
+State = Mapping[str, Tensor]
+
+_WRAPPERS = ("state_dict", "model_state_dict", "model_state", "state", "model", "net", "network", "weights")
+_PREFIXES = ("module.", "model.", "net.", "network.")
+_COMPILED = "_orig_mod."  # torch.compile puts it wherever a compiled module sits
+_UNCOUNTED = "num_batches_tracked"  # absent from files of torch before 1.0
+_SHOWN = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Misfit:
+    """What of a state dict does not fit a network: names, and shapes as (the network's, the file's)."""
+
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    shapes: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]
+
+    def __bool__(self) -> bool:
+        return bool(self.missing or self.unexpected or self.shapes)
+
+
+def find_state(path: Path, content: Any) -> dict[str, Tensor]:
+    """Return the state dict inside `content`, below entries such as `state_dict`; raises ModelFileError."""
+    if not isinstance(content, Mapping) or not content:
+        raise ModelFileError(
+            f"{path}: no weights inside: expected a state dict, found {_describe(content)}",
+            hint="torch.save(model.state_dict(), file) writes one",
+        )
+    for wrapper in _WRAPPERS:
+        if isinstance(content.get(wrapper), Mapping) and content[wrapper]:
+            return find_state(path, content[wrapper])
+    other = [f"{key} ({type(value).__name__})" for key, value in content.items() if not isinstance(value, Tensor)]
+    if other:
+        raise ModelFileError(
+            f"{path}: not a state dict: these entries are not tensors: {_enumerate(other)}",
+            hint=f"weights are looked for below {', '.join(_WRAPPERS)}",
+        )
+    return {str(key): value for key, value in content.items()}
+
+
+def match_names(state: State, expected: Iterable[str]) -> State:
+    """Drop the prefixes that wrappers put before every name, as far as that brings them nearer to `expected`."""
+    expected = set(expected)
+    candidates = [state, {name.replace(_COMPILED, ""): tensor for name, tensor in state.items()}]
+    while prefix := _common_prefix(candidates[-1]):
+        candidates.append({name.removeprefix(prefix): tensor for name, tensor in candidates[-1].items()})
+    return max(candidates, key=lambda candidate: len(expected & candidate.keys()))
+
+
+def compare(module: nn.Module, state: State) -> Misfit:
+    """Say what of `state` does not fit `module`."""
+    expected: dict[str, Tensor] = module.state_dict()
+    return Misfit(
+        missing=tuple(name for name in expected if name not in state and not name.endswith(_UNCOUNTED)),
+        unexpected=tuple(name for name in state if name not in expected),
+        shapes={
+            name: (tuple(tensor.shape), tuple(state[name].shape))
+            for name, tensor in expected.items()
+            if name in state and tensor.shape != state[name].shape
+        },
+    )
+
+
+def classes_in_file(misfit: Misfit) -> int | None:
+    """Return the file's number of classes if that alone keeps it from fitting: one size for another, always first."""
+    if misfit.missing or misfit.unexpected or not misfit.shapes:
+        return None
+    pairs = {(ours[:1], theirs[:1]) for ours, theirs in misfit.shapes.values()}
+    only_first = all(ours[1:] == theirs[1:] and ours for ours, theirs in misfit.shapes.values())
+    return next(iter(pairs))[1][0] if only_first and len(pairs) == 1 else None
+
+
+def load_weights(path: Path, module: nn.Module, state: State, name: str) -> None:
+    """Copy `state` into `module`, called `name` in errors; raises ModelFileError unless all of it fits."""
+    try:
+        # A plain dict: without the version that torch.save keeps beside it, batch norms supply an absent counter.
+        module.load_state_dict(dict(state), strict=True)
+    # Told by torch and not by `compare`, because modules may know older names of their own entries.
+    except RuntimeError as error:
+        raise ModelFileError(_report(path, compare(module, state), name) or f"{path}: {error}") from error
+
+
+def require_finite(path: str | Path, state: State) -> None:
+    """Raise ModelFileError for NaN and infinite values; a mask of zeros and minus infinities is meant to be one."""
+    bad = {name: count for name, tensor in state.items() if (count := _not_finite(tensor))}
+    if bad:
+        listed = [f"{name} ({count} of {state[name].numel()})" for name, count in bad.items()]
+        raise ModelFileError(
+            f"{path}: NaN or infinite values in {len(bad)} of {len(state)} tensors: {_enumerate(listed)}",
+            hint="the training that wrote it diverged, or the file is damaged: use an earlier checkpoint",
+        )
+
+
+def describe_state(state: State) -> str:
+    """The number of tensors and the first few with their shapes."""
+    first = [f"{name} {tuple(tensor.shape)}" for name, tensor in list(state.items())[:4]]
+    return f"{len(state)} tensors, {', '.join(first)}{', ...' if len(state) > len(first) else ''}"
+
+
+def _common_prefix(state: State) -> str | None:
+    if not state:
+        return None
+    return next((prefix for prefix in _PREFIXES if all(name.startswith(prefix) for name in state)), None)
+
+
+def _not_finite(tensor: Tensor) -> int:
+    if not isinstance(tensor, Tensor) or not (tensor.is_floating_point() or tensor.is_complex()):
+        return 0
+    finite = torch.isfinite(tensor)
+    if bool(finite.all()) or bool(((tensor == 0) | (tensor == -torch.inf)).all()):
+        return 0
+    return int((~finite).sum())
+
+
+def _report(path: Path, misfit: Misfit, name: str) -> str:
+    if not misfit:
+        return ""
+    lines = [f"{path}: the weights do not fit {name}"]
+    if misfit.missing:
+        pairs = [_with_nearest(key, misfit.unexpected) for key in misfit.missing[:_SHOWN]]
+        lines.append(f"missing, {len(misfit.missing)}: {_enumerate(pairs, len(misfit.missing))}")
+    if misfit.unexpected:
+        lines.append(f"unexpected, {len(misfit.unexpected)}: {_enumerate(misfit.unexpected)}")
+    if misfit.shapes:
+        shapes = [f"{key} should be {ours}, is {theirs}" for key, (ours, theirs) in misfit.shapes.items()]
+        lines.append(f"other shapes, {len(shapes)}: {_enumerate(shapes)}")
+    return "\n  ".join(lines)
+
+
+def _with_nearest(key: str, names: Iterable[str]) -> str:
+    nearest = difflib.get_close_matches(key, list(names), n=1, cutoff=0.6)
+    return f"{key} (is it {nearest[0]}?)" if nearest else key
+
+
+def _enumerate(items: Iterable[str], total: int | None = None) -> str:
+    items = list(items)
+    total = len(items) if total is None else total
+    return ", ".join(items[:_SHOWN]) + (f" and {total - _SHOWN} more" if total > _SHOWN else "")
+
+
+def _describe(content: Any) -> str:
+    if isinstance(content, Mapping):
+        return "an empty one"
+    shape = f" of shape {tuple(content.shape)}" if isinstance(content, Tensor) else ""
+    return f"an object of type {type(content).__name__}{shape}"
