@@ -33,17 +33,16 @@ def trace(model: nn.Module, example: torch.Tensor) -> Graph:
         return model
     _check_example(example)
     _check_signature(model)
-    subject = _evaluating_copy(model)
     failures: dict[str, NodeError] = {}
     for rung, climb in RUNGS.items():
         try:
             with torch.random.fork_rng(devices=[]):
-                builder = climb(subject, example)
+                builder = climb(_evaluating_copy(model), example)
         except Exception as error:
             failures[rung] = _located(error)
         else:
             return _graph(builder, rung, type(model).__name__)
-    raise _untraceable(model, subject, example, failures)
+    raise _untraceable(model, example, failures)
 
 
 def from_exported(program: Any, *, model_name: str = "ExportedProgram") -> Graph:
@@ -140,7 +139,9 @@ def _graph(builder: Builder, rung: str, model_name: str) -> Graph:
 
 
 def _evaluating_copy(model: nn.Module) -> nn.Module:
-    """A copy of the modules, in evaluation mode, that shares the tensors."""
+    """A copy of the modules, in evaluation mode, that shares the tensors; each rung gets its own, as forwards may
+    write.
+    """
     shared = {id(tensor): tensor for module in model.modules() for tensor in _tensors(module.__dict__)}
     return copy.deepcopy(model, shared).eval()
 
@@ -191,10 +192,8 @@ def _located(error: Exception) -> NodeError:
     return NodeError(place, error)
 
 
-def _untraceable(
-    model: nn.Module, subject: nn.Module, example: torch.Tensor, failures: Mapping[str, NodeError]
-) -> TraceError:
-    refusal = _refusal(subject, example)
+def _untraceable(model: nn.Module, example: torch.Tensor, failures: Mapping[str, NodeError]) -> TraceError:
+    refusal = _refusal(_evaluating_copy(model), example)
     if refusal is not None:
         return TraceError(
             f"{type(model).__name__} refuses an input of shape {tuple(example.shape)}"

@@ -9,74 +9,14 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
-from surgery.graph import laws
-
-REQUIRED: Any = ...
-"""Marks an attribute without a default."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Operation:
-    """One word of the vocabulary.
-
-    `operands` are the names of the tensor arguments, the last `optional` of them may be absent. `reads` counts the
-    leading operands whose values matter; of the others only the shape does (`expand_as(input, other)` reads one, `size`
-    none). `commutes` says that the two operands may change places.
-    """
-
-    name: str
-    function: Callable[..., Any]
-    operands: tuple[str, ...]
-    optional: int
-    attributes: Mapping[str, Any]
-    kinds: tuple[str, ...]
-    law: laws.Law
-    reads: int
-    view: bool
-    commutes: bool
-
-    @property
-    def required_operands(self) -> int:
-        return len(self.operands) - self.optional
-
-    @property
-    def rank(self) -> int | None:
-        """The number of spatial dimensions that the name ends with: 2 for `conv2d`, None for `relu`."""
-        return int(self.name[-2]) if self.name[-2:] in ("1d", "2d", "3d") else None
-
-
-def _operation(
-    name: str,
-    function: Callable[..., Any],
-    operands: str = "input",
-    kinds: str = "",
-    law: laws.Law = laws.jointly_linear,
-    *,
-    reads: int | None = None,
-    view: bool = False,
-    commutes: bool = False,
-    **attributes: Any,
-) -> Operation:
-    names = operands.split()
-    return Operation(
-        name=name,
-        function=function,
-        operands=tuple(item.rstrip("?") for item in names),
-        optional=sum(item.endswith("?") for item in names),
-        attributes=MappingProxyType(attributes),
-        kinds=tuple(kinds.split()),
-        law=law,
-        reads=len(names) if reads is None else reads,
-        view=view,
-        commutes=commutes,
-    )
+from surgery.graph import functions, laws
+from surgery.graph.operation import REQUIRED, Operation, define
 
 
 def _convolutions() -> list[Operation]:
@@ -85,7 +25,7 @@ def _convolutions() -> list[Operation]:
     operands = "input weight bias?"
     table = [(f"conv{n}d", forward) for n in (1, 2, 3)] + [(f"conv_transpose{n}d", transposed) for n in (1, 2, 3)]
     return [
-        _operation(name, getattr(F, name), operands, "convolution", laws.product_and_bias, **attributes)
+        define(name, getattr(F, name), operands, "convolution", laws.product_and_bias, **attributes)
         for name, attributes in table
     ]
 
@@ -98,7 +38,7 @@ def _pools() -> list[Operation]:
         if n > 1:
             average["divisor_override"] = None
         result += [
-            _operation(
+            define(
                 f"max_pool{n}d",
                 getattr(F, f"max_pool{n}d"),
                 "input",
@@ -108,8 +48,8 @@ def _pools() -> list[Operation]:
                 dilation=1,
                 ceil_mode=False,
             ),
-            _operation(f"avg_pool{n}d", getattr(F, f"avg_pool{n}d"), "input", "pooling average_pooling", **average),
-            _operation(
+            define(f"avg_pool{n}d", getattr(F, f"avg_pool{n}d"), "input", "pooling average_pooling", **average),
+            define(
                 f"adaptive_max_pool{n}d",
                 getattr(F, f"adaptive_max_pool{n}d"),
                 "input",
@@ -117,7 +57,7 @@ def _pools() -> list[Operation]:
                 laws.nonlinear,
                 output_size=REQUIRED,
             ),
-            _operation(
+            define(
                 f"adaptive_avg_pool{n}d",
                 getattr(F, f"adaptive_avg_pool{n}d"),
                 "input",
@@ -126,7 +66,7 @@ def _pools() -> list[Operation]:
             ),
         ]
     result += [
-        _operation(
+        define(
             f"lp_pool{n}d",
             getattr(F, f"lp_pool{n}d"),
             "input",
@@ -145,7 +85,7 @@ def _pools() -> list[Operation]:
 def _activations() -> list[Operation]:
     def activation(name: str, operands: str = "input", kinds: str = "", **attributes: Any) -> Operation:
         function = getattr(F, name, None) or getattr(torch, name)
-        return _operation(name, function, operands, f"activation {kinds}", laws.nonlinear, **attributes)
+        return define(name, function, operands, f"activation {kinds}", laws.nonlinear, **attributes)
 
     return [
         *[
@@ -166,19 +106,17 @@ def _activations() -> list[Operation]:
         activation("hardshrink", lambd=0.5),
         activation("softshrink", lambd=0.5),
         activation("clamp", min=None, max=None),
-        _operation("glu", F.glu, "input", "gated_activation", laws.nonlinear, dim=-1),
-        _operation("softmax", F.softmax, "input", "normalized_weights gate", laws.nonlinear, dim=REQUIRED, dtype=None),
-        _operation(
-            "log_softmax", F.log_softmax, "input", "normalized_weights", laws.nonlinear, dim=REQUIRED, dtype=None
-        ),
-        _operation("softmin", F.softmin, "input", "normalized_weights", laws.nonlinear, dim=REQUIRED, dtype=None),
+        define("glu", F.glu, "input", "gated_activation", laws.nonlinear, dim=-1),
+        define("softmax", F.softmax, "input", "normalized_weights gate", laws.nonlinear, dim=REQUIRED, dtype=None),
+        define("log_softmax", F.log_softmax, "input", "normalized_weights", laws.nonlinear, dim=REQUIRED, dtype=None),
+        define("softmin", F.softmin, "input", "normalized_weights", laws.nonlinear, dim=REQUIRED, dtype=None),
     ]
 
 
 def _normalizations() -> list[Operation]:
     statistics = "input running_mean? running_var? weight? bias?"
     return [
-        _operation(
+        define(
             "batch_norm",
             F.batch_norm,
             statistics,
@@ -188,7 +126,7 @@ def _normalizations() -> list[Operation]:
             momentum=0.1,
             eps=1e-5,
         ),
-        _operation(
+        define(
             "instance_norm",
             F.instance_norm,
             statistics,
@@ -198,34 +136,34 @@ def _normalizations() -> list[Operation]:
             momentum=0.1,
             eps=1e-5,
         ),
-        _operation(
+        define(
             "layer_norm",
-            _layer_norm,
+            functions.layer_norm,
             "input weight? bias?",
             "normalization",
             laws.nonlinear,
             normalized_shape=REQUIRED,
             eps=1e-5,
         ),
-        _operation(
+        define(
             "rms_norm",
-            _rms_norm,
+            functions.rms_norm,
             "input weight?",
             "normalization",
             laws.nonlinear,
             normalized_shape=REQUIRED,
             eps=None,
         ),
-        _operation(
+        define(
             "group_norm",
-            _group_norm,
+            functions.group_norm,
             "input weight? bias?",
             "normalization",
             laws.nonlinear,
             num_groups=REQUIRED,
             eps=1e-5,
         ),
-        _operation(
+        define(
             "local_response_norm",
             F.local_response_norm,
             "input",
@@ -236,54 +174,24 @@ def _normalizations() -> list[Operation]:
             beta=0.75,
             k=1.0,
         ),
-        _operation("normalize", F.normalize, "input", "normalization", laws.nonlinear, p=2.0, dim=1, eps=1e-12),
+        define("normalize", F.normalize, "input", "normalization", laws.nonlinear, p=2.0, dim=1, eps=1e-12),
     ]
-
-
-def _layer_norm(
-    input: torch.Tensor,
-    weight: torch.Tensor | None = None,
-    bias: torch.Tensor | None = None,
-    *,
-    normalized_shape: Any,
-    eps: float,
-) -> torch.Tensor:
-    """`F.layer_norm` with the operands first, as every operation has them; so below."""
-    return F.layer_norm(input, normalized_shape, weight, bias, eps)
-
-
-def _rms_norm(
-    input: torch.Tensor, weight: torch.Tensor | None = None, *, normalized_shape: Any, eps: float | None
-) -> torch.Tensor:
-    return F.rms_norm(input, normalized_shape, weight, eps)
-
-
-def _group_norm(
-    input: torch.Tensor,
-    weight: torch.Tensor | None = None,
-    bias: torch.Tensor | None = None,
-    *,
-    num_groups: int,
-    eps: float,
-) -> torch.Tensor:
-    return F.group_norm(input, num_groups, weight, bias, eps)
 
 
 def _dropouts() -> list[Operation]:
     names = ("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout")
     return [
-        _operation(name, getattr(F, name), "input", "stochastic", laws.dropout, p=0.5, training=REQUIRED)
-        for name in names
+        define(name, getattr(F, name), "input", "stochastic", laws.dropout, p=0.5, training=REQUIRED) for name in names
     ]
 
 
 def _products() -> list[Operation]:
     return [
-        _operation("linear", F.linear, "input weight bias?", "matrix_product", laws.product_and_bias),
-        _operation("bilinear", F.bilinear, "input1 input2 weight bias?", "matrix_product", laws.product),
-        _operation("matmul", torch.matmul, "input other", "matrix_product", laws.product),
-        _operation("einsum", _einsum, "operands", "matrix_product", laws.product, equation=REQUIRED),
-        _operation(
+        define("linear", F.linear, "input weight bias?", "matrix_product", laws.product_and_bias),
+        define("bilinear", F.bilinear, "input1 input2 weight bias?", "matrix_product", laws.product),
+        define("matmul", torch.matmul, "input other", "matrix_product", laws.product),
+        define("einsum", functions.einsum, "operands", "matrix_product", laws.product, equation=REQUIRED),
+        define(
             "scaled_dot_product_attention",
             F.scaled_dot_product_attention,
             "query key value attn_mask?",
@@ -294,20 +202,15 @@ def _products() -> list[Operation]:
             scale=None,
             enable_gqa=False,
         ),
-        _operation("embedding", F.embedding, "input weight", "indexing", laws.nonlinear, padding_idx=None),
+        define("embedding", F.embedding, "input weight", "indexing", laws.nonlinear, padding_idx=None),
     ]
-
-
-def _einsum(operands: list[torch.Tensor], *, equation: str) -> torch.Tensor:
-    """`torch.einsum` with the operands first, as every operation has them."""
-    return torch.einsum(equation, *operands)
 
 
 def _arithmetic() -> list[Operation]:
     def binary(
         name: str, function: Callable[..., Any], law: laws.Law = laws.jointly_linear, *, commutes: bool = False
     ) -> Operation:
-        return _operation(name, function, "input other", "arithmetic", law, commutes=commutes)
+        return define(name, function, "input other", "arithmetic", law, commutes=commutes)
 
     comparisons = [
         binary(name, getattr(operator, name), laws.nonlinear)
@@ -322,14 +225,14 @@ def _arithmetic() -> list[Operation]:
         binary("remainder", operator.mod, laws.nonlinear),
         binary("maximum", torch.maximum, laws.nonlinear, commutes=True),
         binary("minimum", torch.minimum, laws.nonlinear, commutes=True),
-        _operation("pow", operator.pow, "input exponent", "arithmetic", laws.power),
-        _operation("neg", operator.neg, "input", "arithmetic"),
+        define("pow", operator.pow, "input exponent", "arithmetic", laws.power),
+        define("neg", operator.neg, "input", "arithmetic"),
         *comparisons,
-        *[_operation(name, getattr(torch, name), "input", "elementwise", laws.nonlinear) for name in _UNARY],
-        _operation("invert", operator.invert, "input", "elementwise", laws.nonlinear),
-        _operation("logical_not", torch.logical_not, "input", "elementwise", laws.nonlinear),
-        _operation("where", torch.where, "condition input other", "elementwise", laws.choice),
-        _operation("masked_fill", torch.masked_fill, "input mask", "elementwise", laws.fill, value=REQUIRED),
+        *[define(name, getattr(torch, name), "input", "elementwise", laws.nonlinear) for name in _UNARY],
+        define("invert", operator.invert, "input", "elementwise", laws.nonlinear),
+        define("logical_not", torch.logical_not, "input", "elementwise", laws.nonlinear),
+        define("where", torch.where, "condition input other", "elementwise", laws.choice),
+        define("masked_fill", torch.masked_fill, "input mask", "elementwise", laws.fill, value=REQUIRED),
     ]
 
 
@@ -343,17 +246,14 @@ def _reductions() -> list[Operation]:
     linear = {"mean": torch.mean, "sum": torch.sum}
     other = {"amax": torch.amax, "amin": torch.amin, "logsumexp": torch.logsumexp, "prod": torch.prod}
     return [
-        *[_operation(name, f, "input", "reduction", dim=None, keepdim=False, dtype=None) for name, f in linear.items()],
+        *[define(name, f, "input", "reduction", dim=None, keepdim=False, dtype=None) for name, f in linear.items()],
+        *[define(name, f, "input", "reduction", laws.nonlinear, dim=(), keepdim=False) for name, f in other.items()],
         *[
-            _operation(name, f, "input", "reduction", laws.nonlinear, dim=(), keepdim=False)
-            for name, f in other.items()
-        ],
-        *[
-            _operation(name, f, "input", "reduction", laws.nonlinear, dim=None, keepdim=False, correction=1)
+            define(name, f, "input", "reduction", laws.nonlinear, dim=None, keepdim=False, correction=1)
             for name, f in {"var": torch.var, "std": torch.std}.items()
         ],
-        _operation("norm", torch.norm, "input", "reduction", laws.nonlinear, p="fro", dim=None, keepdim=False),
-        _operation(
+        define("norm", torch.norm, "input", "reduction", laws.nonlinear, p="fro", dim=None, keepdim=False),
+        define(
             "vector_norm",
             torch.linalg.vector_norm,
             "input",
@@ -363,22 +263,22 @@ def _reductions() -> list[Operation]:
             dim=None,
             keepdim=False,
         ),
-        _operation("max", torch.max, "input", "reduction", laws.nonlinear),
-        _operation("min", torch.min, "input", "reduction", laws.nonlinear),
-        _operation("max_dim", torch.max, "input", "reduction", laws.nonlinear, dim=REQUIRED, keepdim=False),
-        _operation("min_dim", torch.min, "input", "reduction", laws.nonlinear, dim=REQUIRED, keepdim=False),
-        _operation("argmax", torch.argmax, "input", "reduction", laws.nonlinear, dim=None, keepdim=False),
-        _operation("topk", torch.topk, "input", "reduction", laws.nonlinear, k=REQUIRED, dim=-1),
-        _operation("cumsum", torch.cumsum, "input", "reduction", dim=REQUIRED, dtype=None),
+        define("max", torch.max, "input", "reduction", laws.nonlinear),
+        define("min", torch.min, "input", "reduction", laws.nonlinear),
+        define("max_dim", torch.max, "input", "reduction", laws.nonlinear, dim=REQUIRED, keepdim=False),
+        define("min_dim", torch.min, "input", "reduction", laws.nonlinear, dim=REQUIRED, keepdim=False),
+        define("argmax", torch.argmax, "input", "reduction", laws.nonlinear, dim=None, keepdim=False),
+        define("topk", torch.topk, "input", "reduction", laws.nonlinear, k=REQUIRED, dim=-1),
+        define("cumsum", torch.cumsum, "input", "reduction", dim=REQUIRED, dtype=None),
     ]
 
 
 def _structure() -> list[Operation]:
     def view(name: str, function: Callable[..., Any], operands: str = "input", **attributes: Any) -> Operation:
-        return _operation(name, function, operands, "reshaping", view=True, **attributes)
+        return define(name, function, operands, "reshaping", view=True, **attributes)
 
     def move(name: str, function: Callable[..., Any], operands: str = "input", **attributes: Any) -> Operation:
-        return _operation(name, function, operands, "reshaping", **attributes)
+        return define(name, function, operands, "reshaping", **attributes)
 
     return [
         view("reshape", torch.reshape, shape=REQUIRED),
@@ -386,18 +286,18 @@ def _structure() -> list[Operation]:
         view("unflatten", torch.unflatten, dim=REQUIRED, sizes=REQUIRED),
         view("permute", torch.permute, dims=REQUIRED),
         view("transpose", torch.transpose, dim0=REQUIRED, dim1=REQUIRED),
-        view("squeeze", _squeeze, dim=None),
+        view("squeeze", functions.squeeze, dim=None),
         view("unsqueeze", torch.unsqueeze, dim=REQUIRED),
         view("expand", torch.Tensor.expand, size=REQUIRED),
         view("contiguous", torch.Tensor.contiguous, memory_format=torch.contiguous_format),
         view("narrow", torch.narrow, dim=REQUIRED, start=REQUIRED, length=REQUIRED),
         view("select", torch.select, dim=REQUIRED, index=REQUIRED),
-        view("slice", _slice, dim=0, start=None, end=None, step=1),
+        view("slice", functions.slice, dim=0, start=None, end=None, step=1),
         view("unfold", torch.Tensor.unfold, dimension=REQUIRED, size=REQUIRED, step=REQUIRED),
         view("diagonal", torch.diagonal, offset=0, dim1=0, dim2=1),
-        _operation("getitem", _getitem, "input", "indexing", view=True, index=REQUIRED),
-        _operation("expand_as", torch.Tensor.expand_as, "input other", "reshaping", reads=1, view=True),
-        _operation("view_as", torch.Tensor.view_as, "input other", "reshaping", reads=1, view=True),
+        define("getitem", functions.getitem, "input", "indexing", view=True, index=REQUIRED),
+        define("expand_as", torch.Tensor.expand_as, "input other", "reshaping", reads=1, view=True),
+        define("view_as", torch.Tensor.view_as, "input other", "reshaping", reads=1, view=True),
         move("clone", torch.clone, memory_format=torch.preserve_format),
         move("cat", torch.cat, "tensors", dim=0),
         move("stack", torch.stack, "tensors", dim=0),
@@ -414,7 +314,7 @@ def _structure() -> list[Operation]:
         move("col2im", F.fold, output_size=REQUIRED, kernel_size=REQUIRED, dilation=1, padding=0, stride=1),
         move(
             "interpolate",
-            _interpolate,
+            functions.interpolate,
             size=None,
             scale_factor=None,
             mode="nearest",
@@ -427,67 +327,30 @@ def _structure() -> list[Operation]:
         move("unbind", torch.unbind, dim=0),
         move("tril", torch.tril, diagonal=0),
         move("triu", torch.triu, diagonal=0),
-        _operation("index_select", _index_select, "input index", "indexing", laws.selection, dim=REQUIRED),
-        _operation("gather", _gather, "input index", "indexing", laws.selection, dim=REQUIRED),
-        _operation("to", _to, "input", "conversion", laws.cast, dtype=None, device=None),
-        _operation("type_as", torch.Tensor.type_as, "input other", "conversion", reads=1),
+        define("index_select", functions.index_select, "input index", "indexing", laws.selection, dim=REQUIRED),
+        define("gather", functions.gather, "input index", "indexing", laws.selection, dim=REQUIRED),
+        define("to", functions.to, "input", "conversion", laws.cast, dtype=None, device=None),
+        define("type_as", torch.Tensor.type_as, "input other", "conversion", reads=1),
     ]
-
-
-def _getitem(input: Any, *, index: Any) -> Any:
-    return input[index]
-
-
-def _squeeze(input: torch.Tensor, *, dim: Any = None) -> torch.Tensor:
-    return torch.squeeze(input) if dim is None else torch.squeeze(input, dim)
-
-
-def _slice(input: torch.Tensor, *, dim: int = 0, start: Any = None, end: Any = None, step: int = 1) -> torch.Tensor:
-    return torch.ops.aten.slice.Tensor(input, dim, start, end, step)
-
-
-def _index_select(input: torch.Tensor, index: torch.Tensor, *, dim: int) -> torch.Tensor:
-    return torch.index_select(input, dim, index)
-
-
-def _gather(input: torch.Tensor, index: torch.Tensor, *, dim: int) -> torch.Tensor:
-    return torch.gather(input, dim, index)
-
-
-def _to(input: torch.Tensor, *, dtype: Any = None, device: Any = None) -> torch.Tensor:
-    return input.to(dtype=dtype, device=device)
-
-
-def _interpolate(input: torch.Tensor, **attributes: Any) -> torch.Tensor:
-    size = attributes.pop("size")
-    return F.interpolate(input, size=list(size) if isinstance(size, tuple) else size, **attributes)
 
 
 def _shapes_and_constants() -> list[Operation]:
     def shape(name: str, function: Callable[..., Any], kinds: str = "shape_query", **attributes: Any) -> Operation:
-        return _operation(name, function, "input", kinds, reads=0, **attributes)
+        return define(name, function, "input", kinds, reads=0, **attributes)
 
     like = {"dtype": None, "device": None}
     return [
         shape("size", torch.Tensor.size, dim=REQUIRED),
         shape("shape", torch.Tensor.size),
-        shape("device", _device),
+        shape("device", functions.device),
         shape("zeros_like", torch.zeros_like, "creation", **like),
         shape("ones_like", torch.ones_like, "creation", **like),
         shape("full_like", torch.full_like, "creation", fill_value=REQUIRED, **like),
-        _operation("arange", _arange, "", "creation", start=0, end=REQUIRED, step=1, dtype=None, device=None),
-        _operation("zeros", torch.zeros, "", "creation", size=REQUIRED, dtype=None, device=None),
-        _operation("ones", torch.ones, "", "creation", size=REQUIRED, dtype=None, device=None),
-        _operation("full", torch.full, "", "creation", size=REQUIRED, fill_value=REQUIRED, dtype=None, device=None),
+        define("arange", functions.arange, "", "creation", start=0, end=REQUIRED, step=1, dtype=None, device=None),
+        define("zeros", torch.zeros, "", "creation", size=REQUIRED, dtype=None, device=None),
+        define("ones", torch.ones, "", "creation", size=REQUIRED, dtype=None, device=None),
+        define("full", torch.full, "", "creation", size=REQUIRED, fill_value=REQUIRED, dtype=None, device=None),
     ]
-
-
-def _device(input: torch.Tensor) -> torch.device:
-    return input.device
-
-
-def _arange(*, start: Any, end: Any, step: Any, dtype: Any, device: Any) -> torch.Tensor:
-    return torch.arange(start, end, step, dtype=dtype, device=device)
 
 
 def _table(*groups: list[Operation]) -> Mapping[str, Operation]:

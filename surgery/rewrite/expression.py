@@ -130,8 +130,9 @@ def _all(expressions: tuple[Expression, ...]) -> Iterator[Expression]:
 
 
 def _parse(text: str) -> tuple[Expression, ...]:
+    text = text.replace("\n", " ")  # so that columns count from the start of the expression
     try:
-        tree = ast.parse(f"({text}\n)", mode="eval")
+        tree = ast.parse(f"({text})", mode="eval")
     except SyntaxError as error:
         column = min(max((error.offset or 2) - 2, 0), len(text))
         raise ExpressionError(f"syntax error: {error.msg}", column) from None

@@ -1,0 +1,73 @@
+"""What an operation is: one word of the vocabulary."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from surgery.graph import laws
+
+REQUIRED: Any = ...
+"""Marks an attribute without a default."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """One word of the vocabulary.
+
+    `operands` are the names of the tensor arguments, the last `optional` of them may be absent. `reads` counts the
+    leading operands whose values matter; of the others only the shape does (`expand_as(input, other)` reads one, `size`
+    none). `commutes` says that the two operands may change places.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    operands: tuple[str, ...]
+    optional: int
+    attributes: Mapping[str, Any]
+    kinds: tuple[str, ...]
+    law: laws.Law
+    reads: int
+    view: bool
+    commutes: bool
+
+    @property
+    def required_operands(self) -> int:
+        return len(self.operands) - self.optional
+
+    @property
+    def rank(self) -> int | None:
+        """The number of spatial dimensions that the name ends with: 2 for `conv2d`, None for `relu`."""
+        return int(self.name[-2]) if self.name[-2:] in ("1d", "2d", "3d") else None
+
+
+def define(
+    name: str,
+    function: Callable[..., Any],
+    operands: str = "input",
+    kinds: str = "",
+    law: laws.Law = laws.jointly_linear,
+    *,
+    reads: int | None = None,
+    view: bool = False,
+    commutes: bool = False,
+    **attributes: Any,
+) -> Operation:
+    names = operands.split()
+    """Make an operation: operands as words, the optional ones with a question mark; kinds as words, the first the
+    main one.
+    """
+    return Operation(
+        name=name,
+        function=function,
+        operands=tuple(item.rstrip("?") for item in names),
+        optional=sum(item.endswith("?") for item in names),
+        attributes=MappingProxyType(attributes),
+        kinds=tuple(kinds.split()),
+        law=law,
+        reads=len(names) if reads is None else reads,
+        view=view,
+        commutes=commutes,
+    )
