@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import networkx
 from torch import fx
 
 from surgery.graph.graph import Graph, attribute, nodes_in
+
+if TYPE_CHECKING:
+    import networkx
 
 
 def to_networkx(graph: Graph, *, parameters: bool = False) -> networkx.MultiDiGraph:
@@ -18,6 +20,8 @@ def to_networkx(graph: Graph, *, parameters: bool = False) -> networkx.MultiDiGr
     `argument`, the position of the operand or the name of the attribute that is read. Parameters are nodes of their own
     only on request.
     """
+    import networkx  # half a second that only this needs
+
     result = networkx.MultiDiGraph(
         model=graph.model_name, rung=graph.rung, input_shape=graph.input_shape, edits=len(graph.log)
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -23,7 +24,7 @@ from surgery.graph.builder import UnsupportedError, twins_of
 from surgery.graph.forms import FUNCTIONAL_FORMS
 from surgery.graph.spelling import is_torch_function
 
-_NOT_THE_USERS = (str(Path(torch.__file__).parent), str(Path(__file__).parent), "<")
+_NOT_THE_USERS = (f"{Path(torch.__file__).parent}{os.sep}", f"{Path(__file__).parent}{os.sep}", "<")
 """Source files that never are the position of an operation: torch's, ours, generated code."""
 
 _CREATIONS: Mapping[str, Callable[..., torch.Tensor]] = {

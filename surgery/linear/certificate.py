@@ -71,7 +71,7 @@ class AffineCertificate:
 def certify(
     graph: Graph, *, generator: torch.Generator | None = None, tolerance: float = TOLERANCE
 ) -> AffineCertificate:
-    """Certify that `graph` is affine in its input: F(a x + b y) - F(0) = a (F(x) - F(0)) + b (F(y) - F(0)).
+    """Certify that `graph` is affine in its input: F(a x + (1 - a) y) = a F(x) + (1 - a) F(y).
 
     `generator` draws the probes (a fixed seed by default). The graph is not changed; the probes run on its device, in
     float64, weight by weight, so memory beyond the graph's stays near one layer's.

@@ -1,4 +1,4 @@
-"""Running a graph in float64 on four images at once: zero, two random ones, and a combination of the two."""
+"""Running a graph in float64 on three images at once: two random ones and an affine combination of the two."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch.fx.node import map_arg
 
 from surgery.graph import Graph, attribute, depends_on_input
 
-COEFFICIENTS = (0.7, -1.3)
-"""The combination a x + b y; neither a sum nor a difference, which odd or even functions would pass."""
+COEFFICIENT = -0.7
+"""The a of a x + (1 - a) y; outside [0, 1] and no simple fraction, which odd or even functions would pass."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,8 @@ class Probe:
 def probe(graph: Graph, *, generator: torch.Generator | None = None) -> Probe:
     """Measure scales and superposition. Where a constant part drowns the linear one, probe again with larger images.
 
-    The scale of a node is the root mean square of F(x) - F(0) for standard normal images x.
+    The scale of a node is the root mean square of F(x) - F(y), over the square root of two, for standard normal images:
+    that of its linear part.
     """
     images = _images(graph, generator)
     scales, error, ratio = _measure(graph, images, 1.0)
@@ -84,9 +85,8 @@ def _in_float64(value: Any) -> Any:
 def _images(graph: Graph, generator: torch.Generator | None) -> torch.Tensor:
     generator = generator or torch.Generator().manual_seed(0)
     x, y = torch.randn((2, *graph.input_shape), generator=generator, dtype=torch.float64)
-    a, b = COEFFICIENTS
     device = next((tensor.device for tensor in graph.tensors().values()), torch.device("cpu"))
-    return torch.stack([torch.zeros_like(x), x, y, a * x + b * y]).to(device)
+    return torch.stack([x, y, COEFFICIENT * x + (1 - COEFFICIENT) * y]).to(device)
 
 
 def _measure(graph: Graph, images: torch.Tensor, amplitude: float) -> tuple[dict[str, float], float, float]:
@@ -100,7 +100,7 @@ def _measure(graph: Graph, images: torch.Tensor, amplitude: float) -> tuple[dict
         if node not in dependent or node.op == "placeholder":
             continue
         if node.op == "output":
-            for tensor in _tensors(value):
+            for tensor in tensors_in(value):
                 error, ratio = _superposition(tensor)
                 errors.append(error)
                 ratios.append(ratio)
@@ -113,32 +113,38 @@ def _largest(values: list[float]) -> float:
     return math.nan if any(math.isnan(value) for value in values) else max(values)
 
 
-def _tensors(value: Any) -> Iterator[torch.Tensor]:
+def tensors_in(value: Any) -> Iterator[torch.Tensor]:
+    """Every tensor in an output: itself, in dicts, tuples and lists."""
     if isinstance(value, torch.Tensor):
         yield value
     elif isinstance(value, dict):
-        yield from _tensors(tuple(value.values()))
+        yield from tensors_in(tuple(value.values()))
     elif isinstance(value, (tuple, list)):
         for item in value:
-            yield from _tensors(item)
+            yield from tensors_in(item)
 
 
 def _scale(value: torch.Tensor) -> float:
-    """Root mean square of F(x) - F(0). Values are `(4 k, ...)`: k rows for each probe, as windows and heads make
-    them.
-    """
-    zero, x, *_ = value.chunk(4) if value.shape and value.shape[0] % 4 == 0 else (torch.zeros_like(value), value)
-    return float((x - zero).square().mean().sqrt())
+    """Values are `(3 k, ...)`: k rows for each image, as windows and heads make them."""
+    if not value.shape or value.shape[0] % 3:
+        return _root_mean_square(value)
+    x, y, _ = value.chunk(3)
+    return _root_mean_square(x - y) / math.sqrt(2)
+
+
+def _root_mean_square(value: torch.Tensor) -> float:
+    largest = float(value.abs().max())
+    if largest == 0 or not math.isfinite(largest):
+        return largest
+    return largest * float((value / largest).square().mean().sqrt())  # squares of 1e200 would overflow
 
 
 def _superposition(value: torch.Tensor) -> tuple[float, float]:
-    zero, x, y, both = value.chunk(4)
-    a, b = COEFFICIENTS
-    x, y, both = x - zero, y - zero, both - zero
-    size = float(torch.maximum(x.abs().max(), y.abs().max()))
-    error = float((both - a * x - b * y).abs().max())
-    constant = float(zero.abs().max())
-    return (error / size, constant / size) if size else (math.nan, math.inf)
+    """The deviation from F(a x + (1 - a) y) = a F(x) + (1 - a) F(y), and the size of F(x), relative to F(x) - F(y)."""
+    x, y, combined = value.chunk(3)
+    size = float((x - y).abs().max())
+    error = float((combined - COEFFICIENT * x - (1 - COEFFICIENT) * y).abs().max())
+    return (error / size, float(x.abs().max()) / size) if size else (math.nan, math.inf)
 
 
 def _broken(graph: Graph, scales: Mapping[str, float]) -> tuple[str, str] | None:

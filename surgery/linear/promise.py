@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from surgery.graph import Graph
-from surgery.linear.probe import run
+from surgery.linear.probe import run, tensors_in
 
 SAME_FUNCTION_TOLERANCE = 1e-5
 """Largest relative difference of outputs in float64 between a graph and one that promises the same function."""
@@ -37,15 +37,14 @@ def compare(
     generator = generator or torch.Generator().manual_seed(0)
     device = next((tensor.device for tensor in before.tensors().values()), torch.device("cpu"))
     batch = torch.randn((images, *before.input_shape), generator=generator, dtype=torch.float64).to(device)
-    first, second = (_output(graph, batch) for graph in (before, after))
-    size = float(first.abs().max()) or 1.0
-    return Comparison(difference=float((first - second).abs().max()) / size, tolerance=tolerance)
+    pairs = list(zip(*(_outputs(graph, batch) for graph in (before, after)), strict=True))
+    size = max((float(first.abs().max()) for first, _ in pairs), default=0.0) or 1.0
+    largest = max((float((first - second).abs().max()) for first, second in pairs), default=0.0)
+    return Comparison(difference=largest / size, tolerance=tolerance)
 
 
-def _output(graph: Graph, batch: torch.Tensor) -> torch.Tensor:
+def _outputs(graph: Graph, batch: torch.Tensor) -> list[torch.Tensor]:
     value = None
     for _, computed in run(graph, batch):
         value = computed
-    if not isinstance(value, torch.Tensor):
-        raise TypeError(f"expected one output tensor, found {type(value).__name__}")
-    return value
+    return list(tensors_in(value))

@@ -102,7 +102,7 @@ def apply(plan: Plan, *, strict: bool = True) -> Rewrite:
     edit does not fit any more, as after another edit was taken out of the plan.
     """
     if strict and plan.unexpected:
-        raise RuleError("\n".join(plan.unexpected), hint="see the near misses; --keep-going goes on regardless")
+        raise RuleError("\n".join(plan.unexpected), hint="the near misses of the plan say why")
     bench = Bench(plan.graph)
     rules = {(rule.ruleset, rule.name): rule for rule in plan.rules.rules}
     log = [_repeat(edit, rules.get((edit.ruleset, edit.rule)), bench) for edit in plan.edits]

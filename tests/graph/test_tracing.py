@@ -81,6 +81,12 @@ class Wrapped(nn.Module):
         return self.body(x)
 
 
+def test_positions_inside_libraries_are_those_of_the_library():
+    vision = pytest.importorskip("torchvision")
+    graph = surgery.trace(vision.models.resnet18(), torch.zeros(1, 3, 64, 64))
+    assert computing(graph)[0].meta["file"].endswith("resnet.py")
+
+
 def test_parameters_keep_their_names_and_values():
     model = Wrapped(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)))
     graph = surgery.trace(model, EXAMPLE)

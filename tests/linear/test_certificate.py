@@ -106,13 +106,13 @@ def test_a_vanished_signal_proves_nothing():
     assert "_1" in certificate.reason
 
 
-@pytest.mark.parametrize(("value", "word"), [(float("inf"), "NaN"), (float("nan"), "NaN"), (1e308, "infinite")])
-def test_an_infinite_or_nan_signal_proves_nothing(value, word):
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), 1e308])
+def test_an_infinite_or_nan_signal_proves_nothing(value):
     conv = nn.Conv2d(3, 4, 3, bias=False).double()
     nn.init.constant_(conv.weight, value)
     certificate = surgery.certify(surgery.trace(nn.Sequential(conv), EXAMPLE.double()))
     assert certificate.verdict == "inconclusive"
-    assert word in certificate.reason
+    assert "infinite at _0" in certificate.reason or "NaN at _0" in certificate.reason
 
 
 def test_probes_contradict_a_wrong_law(monkeypatch):
@@ -137,8 +137,8 @@ def test_scales_are_those_of_the_linear_part():
         nn.init.constant_(layer.bias, 100.0)
     graph = surgery.trace(nn.Sequential(first, second), torch.zeros(1, 4))
     certificate = surgery.certify(graph, generator=torch.Generator().manual_seed(3))
-    x = torch.randn((2, 4), generator=torch.Generator().manual_seed(3), dtype=torch.float64)[0]
-    rms = float(x.square().mean().sqrt())
+    x, y = torch.randn((2, 4), generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    rms = float(((x - y).square().mean() / 2).sqrt())
     names = [node.name for node in computing(graph)]
     assert list(certificate.scales) == names
     assert certificate.scales[names[0]] == pytest.approx(3 * rms, rel=1e-6)
@@ -148,10 +148,10 @@ def test_scales_are_those_of_the_linear_part():
 def test_deep_networks_without_normalization_stay_finite():
     layers = [nn.Linear(16, 16, bias=False) for _ in range(40)]
     for layer in layers:
-        nn.init.normal_(layer.weight, std=2.0)
+        nn.init.normal_(layer.weight, std=2000.0)
     certificate = surgery.certify(surgery.trace(nn.Sequential(*layers), torch.zeros(1, 16)))
     assert certificate.affine
-    assert certificate.output_scale > 1e21
+    assert 1e140 < certificate.output_scale < 1e300
 
 
 def test_certifying_changes_neither_graph_nor_random_state():

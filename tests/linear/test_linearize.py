@@ -253,6 +253,21 @@ def test_folding_leaves_a_norm_that_follows_nothing():
     assert any("where convolution is expected" in miss.reason for miss in planned.near_misses)
 
 
+def test_models_with_several_outputs_compare():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)
+
+        def forward(self, x):
+            y = self.norm(self.conv(x))
+            return {"a": y, "b": [y.mean((2, 3))]}
+
+    graph = surgery.trace(Two(), torch.zeros(1, 3, 8, 8))
+    assert compare(graph, surgery.apply(surgery.plan(graph, "fold-batch-norm")).module).same
+    assert surgery.linearize(Two(), torch.zeros(1, 3, 8, 8)).certificate.affine
+
+
 def test_a_broken_promise_is_seen():
     graph = surgery.trace(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), torch.zeros(1, 3, 8, 8))
     softened = surgery.apply(surgery.plan(graph, "relu-to-softplus")).module

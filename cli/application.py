@@ -1,0 +1,66 @@
+"""The application's own group and command: one place for errors, and help that is sorted by topic."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NoReturn
+
+from typer.core import TyperCommand, TyperGroup
+
+from surgery_cli.errors import guarded
+from surgery_cli.options import OUTPUT
+
+
+class Command(TyperCommand):
+    """A command whose help lists its options under the headings that they name."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write a section for each heading, in the order of the parameters."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                sections.setdefault(_heading(parameter), []).append(record)
+        for heading, records in sections.items():
+            with formatter.section(heading):
+                formatter.write_dl(records)
+
+
+class Application(TyperGroup):
+    """The group of all commands. Every way in, tests included, goes through `main`, which reports all errors alike."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> NoReturn:
+        """Run the command that `args` name and exit with its code."""
+        _never_fail_to_print()
+        arguments = list(sys.argv[1:] if args is None else args)
+        # Looked for here as well as by the parser: errors of the parser have to obey them too.
+        words = arguments[: arguments.index("--")] if "--" in arguments else arguments
+        run = partial(super().main, arguments, prog_name, complete_var, standalone_mode=False, **extra)
+        sys.exit(int(guarded(run, as_json="--json" in words, debug="--debug" in words)))
+
+
+def _heading(parameter: Any) -> str:
+    """Where a parameter is listed: under its own heading, or with its kind."""
+    return getattr(parameter, "rich_help_panel", None) or _KINDS[parameter.param_type_name]
+
+
+_KINDS = {"argument": "Arguments", "option": OUTPUT}
+
+
+def _never_fail_to_print() -> None:
+    """A stream that cannot encode a sign gets a question mark, not a UnicodeEncodeError half way through a table."""
+    for stream in (sys.stdout, sys.stderr):
+        encoding = (getattr(stream, "encoding", None) or "utf-8").lower().replace("-", "")
+        if encoding != "utf8" and isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")

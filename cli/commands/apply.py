@@ -1,0 +1,77 @@
+"""`surgery apply`: any rules, or a saved plan, applied to a model."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from surgery.errors import InputError
+from surgery_cli import options
+from surgery_cli.console import Output
+from surgery_cli.loading import ModelOptions
+from surgery_cli.operating import Wishes, by_file, by_rules, operate
+
+PlanFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--plan",
+        metavar="FILE",
+        help="A saved plan (surgery apply --dry-run -o plan.toml), edited or not, instead of rules.",
+        rich_help_panel=options.RESULT,
+    ),
+]
+
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.", rich_help_panel=options.RESULT)
+]
+
+
+def apply(
+    model: options.ModelFile = None,
+    output: options.Result = None,
+    rules: options.Rules = None,
+    plan: PlanFile = None,
+    dry_run: DryRun = False,
+    keep_going: options.KeepGoing = False,
+    arch: options.Architecture = None,
+    input_shape: options.InputShape = None,
+    num_classes: options.Classes = None,
+    arg: options.Arguments = None,
+    factory: options.Factory = None,
+    trust_pickle: options.TrustPickle = False,
+    seed: options.Seed = 0,
+    verbose: options.Verbose = False,
+    as_json: options.AsJson = False,
+    debug: options.Debug = False,
+) -> int:
+    """Rewrite a model by rules, or by a saved plan.
+
+    What the ruleset promises is checked on the result: that it is affine, or that it computes the same function. If it
+    does not keep that, nothing is written and the exit code is 1, unless --keep-going is given.
+
+    \b
+    surgery apply model.pt --arch resnet18 --rules fold-batch-norm -o folded.safetensors
+    surgery apply linear.safetensors --rules mine.toml --dry-run
+    surgery apply checkpoint.pt --plan plan.toml -o rewritten.safetensors
+    """
+    if bool(rules) == (plan is not None):
+        given = "both came" if rules else "neither came"
+        raise InputError(f"expected --rules or --plan; {given}", hint="surgery rules lists the shipped rulesets")
+    return operate(
+        ModelOptions(
+            path=model,
+            architecture=arch,
+            input_shape=input_shape,
+            classes=num_classes,
+            arguments=arg,
+            factory=factory,
+            trust_pickle=trust_pickle,
+            seed=seed,
+        ),
+        partial(by_file, plan) if plan is not None else partial(by_rules, rules or []),
+        Wishes(output=output, dry_run=dry_run, keep_going=keep_going, verbose=verbose),
+        Output(as_json=as_json, debug=debug),
+    )

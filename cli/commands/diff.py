@@ -1,0 +1,79 @@
+"""`surgery diff`: what went and what came between two graphs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from surgery_cli import options
+from surgery_cli.console import Output
+from surgery_cli.loading import ModelOptions, open_either
+from surgery_cli.writing import chosen_format, deliver
+
+Before = Annotated[Path, typer.Argument(metavar="BEFORE", help="A model file or a saved graph.", show_default=False)]
+After = Annotated[Path, typer.Argument(metavar="AFTER", help="Another one.", show_default=False)]
+
+Format = Annotated[
+    Literal["text", "json", "svg"] | None,
+    typer.Option("--format", help="How to print it.  [default: text, or what -o says]", rich_help_panel=options.OUTPUT),
+]
+
+File = Annotated[
+    Path | None,
+    typer.Option(
+        "--output", "-o", metavar="FILE", help="Write it there instead of printing.", rich_help_panel=options.OUTPUT
+    ),
+]
+
+
+def diff(
+    before: Before,
+    after: After,
+    arch: options.Architecture = None,
+    input_shape: options.InputShape = None,
+    num_classes: options.Classes = None,
+    arg: options.Arguments = None,
+    factory: options.Factory = None,
+    trust_pickle: options.TrustPickle = False,
+    format: Format = None,
+    output: File = None,
+    verbose: options.Verbose = False,
+    as_json: options.AsJson = False,
+    debug: options.Debug = False,
+) -> None:
+    """Compare two graphs: what went, what came, and by which rule.
+
+    The model options are for whichever of the two files does not say itself what it is.
+
+    \b
+    surgery diff linear.safetensors other.safetensors
+    surgery diff model.pt linear.safetensors --arch resnet18
+    surgery diff before.safetensors after.safetensors -o difference.svg
+    """
+    out = Output(as_json=as_json, debug=debug)
+    chosen = chosen_format(format, output, default="text", known=("text", "json", "svg"))
+    given = ModelOptions(
+        path=before,
+        architecture=arch,
+        input_shape=input_shape,
+        classes=num_classes,
+        arguments=arg,
+        factory=factory,
+        trust_pickle=trust_pickle,
+    )
+    first, second = open_either(given, out), open_either(given.for_file(after), out)
+    from surgery.graph import difference
+    from surgery_cli.show.difference import difference_view
+
+    with out.working("comparing"):
+        found = difference.diff(first.graph, second.graph)
+    deliver(
+        chosen,
+        output,
+        texts={"svg": lambda: difference.difference_svg(first.graph, second.graph)},
+        views={"text": lambda: difference_view(found, verbose=verbose)},
+        data=lambda: difference.as_dict(found),
+        out=out,
+    )

@@ -1,0 +1,98 @@
+"""`surgery inspect`: look at a model or a graph."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from surgery_cli import options
+from surgery_cli.console import Output
+from surgery_cli.loading import ModelOptions, open_graph
+from surgery_cli.writing import chosen_format, deliver
+
+FORMATS = ("tree", "table", "json", "dot", "graphml", "svg")
+
+Format = Annotated[
+    Literal["tree", "table", "json", "dot", "graphml", "svg"] | None,
+    typer.Option("--format", help="How to print it.  [default: tree, or what -o says]", rich_help_panel=options.OUTPUT),
+]
+
+File = Annotated[
+    Path | None,
+    typer.Option(
+        "--output", "-o", metavar="FILE", help="Write it there instead of printing.", rich_help_panel=options.OUTPUT
+    ),
+]
+
+Depth = Annotated[
+    int | None,
+    typer.Option(
+        "--depth", metavar="N", min=1, help="Levels of modules that the tree shows.", rich_help_panel=options.OUTPUT
+    ),
+]
+
+
+def inspect(
+    model: options.ModelFile = None,
+    arch: options.Architecture = None,
+    input_shape: options.InputShape = None,
+    num_classes: options.Classes = None,
+    arg: options.Arguments = None,
+    factory: options.Factory = None,
+    trust_pickle: options.TrustPickle = False,
+    seed: options.Seed = 0,
+    format: Format = None,
+    output: File = None,
+    depth: Depth = None,
+    verbose: options.Verbose = False,
+    as_json: options.AsJson = False,
+    debug: options.Debug = False,
+) -> None:
+    """Look at a model or a graph, operation by operation.
+
+    The tree and the table say shapes, attributes and weights. Modules that repeat the one before them are
+    folded; -v unfolds them. In a table, -v adds the source.
+
+    \b
+    surgery inspect linear.safetensors
+    surgery inspect --arch torchvision:resnet18 --depth 1
+    surgery inspect model.pt --arch resnet18 -o graph.svg
+    surgery inspect checkpoint.pt --format dot | dot -Tpdf > graph.pdf
+    """
+    out = Output(as_json=as_json, debug=debug)
+    chosen = chosen_format(format, output, default="tree", known=FORMATS)
+    opened = open_graph(
+        ModelOptions(
+            path=model,
+            architecture=arch,
+            input_shape=input_shape,
+            classes=num_classes,
+            arguments=arg,
+            factory=factory,
+            trust_pickle=trust_pickle,
+            seed=seed,
+        ),
+        out,
+    )
+    from surgery.graph import drawing, text
+    from surgery_cli.show.operation import model_view
+    from surgery_cli.show.tree import table_view, tree_view
+
+    graph = opened.graph
+    deliver(
+        chosen,
+        output,
+        texts={
+            "dot": lambda: drawing.to_dot(graph),
+            "graphml": lambda: drawing.to_graphml(graph),
+            "svg": lambda: drawing.to_svg(graph),
+        },
+        views={
+            "tree": lambda: [*model_view(opened), tree_view(graph, depth=depth, verbose=verbose)],
+            "table": lambda: [*model_view(opened), table_view(graph, verbose=verbose)],
+        },
+        data=lambda: text.describe(graph),
+        out=out,
+    )

@@ -1,0 +1,63 @@
+"""`surgery linearize`: the linear sub-network of a model, with its certificate."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated
+
+import typer
+
+from surgery_cli import options
+from surgery_cli.console import Output
+from surgery_cli.loading import ModelOptions
+from surgery_cli.operating import Wishes, by_rules, operate
+
+DryRun = Annotated[
+    bool,
+    typer.Option("--plan", "--dry-run", help="Say what would be done, and do nothing.", rich_help_panel=options.RESULT),
+]
+
+
+def linearize(
+    model: options.ModelFile = None,
+    output: options.Result = None,
+    rules: options.Rules = None,
+    plan: DryRun = False,
+    keep_going: options.KeepGoing = False,
+    arch: options.Architecture = None,
+    input_shape: options.InputShape = None,
+    num_classes: options.Classes = None,
+    arg: options.Arguments = None,
+    factory: options.Factory = None,
+    trust_pickle: options.TrustPickle = False,
+    seed: options.Seed = 0,
+    verbose: options.Verbose = False,
+    as_json: options.AsJson = False,
+    debug: options.Debug = False,
+) -> int:
+    """Rewrite a model into its certified linear sub-network.
+
+    The rules are those of the ruleset linearize, or of --rules. Exits with 0 if the result is certified affine. If
+    it is not, nothing is written and the exit code is 1, unless --keep-going is given.
+
+    \b
+    surgery linearize --arch torchvision:resnet18
+    surgery linearize model.pt --arch resnet18 --input 3x32x32 -o linear.safetensors
+    surgery linearize checkpoint.pt --rules linearize-keep-bn --rules mine.toml -o linear.onnx
+    surgery linearize checkpoint.pt --plan -o plan.toml
+    """
+    return operate(
+        ModelOptions(
+            path=model,
+            architecture=arch,
+            input_shape=input_shape,
+            classes=num_classes,
+            arguments=arg,
+            factory=factory,
+            trust_pickle=trust_pickle,
+            seed=seed,
+        ),
+        partial(by_rules, rules or ["linearize"]),
+        Wishes(output=output, dry_run=plan, keep_going=keep_going, verbose=verbose),
+        Output(as_json=as_json, debug=debug),
+    )

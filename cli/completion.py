@@ -1,0 +1,41 @@
+"""What the shell may offer for an unfinished word; answers without importing torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+
+OWN_ARCHITECTURES = (
+    *("resnet18", "resnet34", "resnet50"),
+    *("vgg11", "vgg13", "vgg16", "vgg19", "vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn"),
+)
+"""The names of surgery.models.ARCHITECTURES, which cannot be asked without torch."""
+
+COLLECTIONS = ("torchvision:", "timm:")
+
+
+def rulesets(incomplete: str) -> list[str]:
+    """Shipped rulesets, and the user's own TOML files and folders."""
+    return [name for name in shipped() if name.startswith(incomplete)] + list(_files(incomplete, ".toml"))
+
+
+def architectures(incomplete: str) -> list[str]:
+    """Surgery's own architectures, and the collections of others."""
+    return [name for name in (*OWN_ARCHITECTURES, *COLLECTIONS) if name.startswith(incomplete)]
+
+
+def shipped() -> list[str]:
+    """The names of the rulesets that come with surgery."""
+    folder = resources.files("surgery") / "rewrite" / "rulesets"
+    return sorted(item.name.removesuffix(".toml") for item in folder.iterdir() if item.name.endswith(".toml"))
+
+
+def _files(incomplete: str, suffix: str) -> Iterator[str]:
+    folder = Path(incomplete) if incomplete.endswith("/") else Path(incomplete).parent
+    if not folder.is_dir():
+        return
+    for path in sorted(folder.iterdir()):
+        name = f"{path}/" if path.is_dir() else str(path)
+        if name.startswith(incomplete) and not path.name.startswith(".") and (path.is_dir() or path.suffix == suffix):
+            yield name

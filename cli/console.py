@@ -1,0 +1,111 @@
+"""What the commands print: data on stdout, words on stderr, one JSON object instead where it is asked for."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TextIO
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+WIDE = 10_000
+"""Columns of an output that is not a terminal: nothing is wrapped or cut for whoever reads it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """The two streams of a command, and what its user asked of them.
+
+    `as_json`: stdout carries one JSON object and nothing else. `debug`: stderr says how long each step took.
+    """
+
+    as_json: bool
+    debug: bool
+
+    def show(self, *items: RenderableType) -> None:
+        """Print data for people on stdout; nothing in JSON mode."""
+        if self.as_json:
+            return
+        target = console(sys.stdout)
+        for item in items:
+            if target.is_terminal:
+                target.print(item)
+            else:
+                sys.stdout.write(plain(item))
+
+    def data(self, data: Mapping[str, Any]) -> None:
+        """Print data for programs on stdout; nothing unless in JSON mode."""
+        if self.as_json:
+            write_json(data)
+
+    def note(self, text: str) -> None:
+        """Say something in passing on stderr."""
+        _say(typer.style(text, dim=True))
+
+    def warn(self, text: str) -> None:
+        """Say something on stderr that must not be missed."""
+        _say(typer.style("warning:", fg="yellow", bold=True) + f" {text}")
+
+    @contextmanager
+    def working(self, what: str) -> Iterator[None]:
+        """Show on stderr that `what` is being done while the block runs; on a terminal only."""
+        start = time.perf_counter()
+        if sys.stderr.isatty() and not self.debug:
+            with console(sys.stderr).status(f"{what} ..."):
+                yield
+        else:
+            yield
+        if self.debug:
+            self.note(f"{what}: {time.perf_counter() - start:.2f} s")
+
+
+def console(stream: TextIO) -> Console:
+    """A rich console that takes what it prints literally, and colours it on terminals only."""
+    from rich.console import Console
+
+    width = None if stream.isatty() else WIDE
+    return Console(file=stream, width=width, markup=False, highlight=False, emoji=False)
+
+
+def plain(item: RenderableType) -> str:
+    """What `item` looks like in a text file."""
+    from rich.console import Console
+
+    target = Console(width=WIDE, markup=False, highlight=False, emoji=False, color_system=None, force_terminal=False)
+    with target.capture() as captured:
+        target.print(item)
+    return "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"
+
+
+def write_json(data: Mapping[str, Any]) -> None:
+    """Print `data` as JSON on stdout."""
+    typer.echo(json_text(data))
+
+
+def json_text(data: Any) -> str:
+    """JSON has no infinity and no NaN: they become strings."""
+    return json.dumps(_jsonable(data), indent=1, allow_nan=False, ensure_ascii=False)
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): _jsonable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_jsonable(item) for item in value]
+    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
+
+
+def _say(text: str) -> None:
+    sys.stdout.flush()  # words and data stay in order where both go into one file
+    typer.echo(text, err=True, color=False if os.environ.get("NO_COLOR") else None)

@@ -1,0 +1,84 @@
+"""From exceptions to one clear message and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+
+import typer
+
+from surgery.errors import CertificateError, SurgeryError
+from surgery_cli.console import write_json
+
+
+class ExitCode(IntEnum):
+    """What the shell is told."""
+
+    DONE = 0
+    FAILED = 1
+    BAD_INPUT = 2
+    PARTLY_DONE = 3
+    INTERRUPTED = 130
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """An error as the user sees it."""
+
+    type: str
+    message: str
+    hint: str | None
+    code: ExitCode
+
+    def as_dict(self) -> dict[str, str | None]:
+        """The value of the key `error` in JSON output."""
+        return {"type": self.type, "message": self.message, "hint": self.hint}
+
+
+_INTERRUPTED = Problem(type="Interrupted", message="interrupted", hint=None, code=ExitCode.INTERRUPTED)
+
+
+def problem(error: BaseException) -> Problem:
+    """Say what `error` means to a user."""
+    if isinstance(error, SurgeryError):
+        code = ExitCode.FAILED if isinstance(error, CertificateError) else ExitCode.BAD_INPUT
+        return Problem(type=type(error).__name__, message=error.message, hint=error.hint, code=code)
+    if isinstance(error, typer.TyperException):
+        context = getattr(error, "ctx", None)
+        hint = f"{context.command_path if context is not None else 'surgery'} --help"
+        return Problem(type="UsageError", message=error.format_message(), hint=hint, code=ExitCode.BAD_INPUT)
+    kind = type(error).__name__
+    if isinstance(error, (OSError, MemoryError)):
+        return Problem(type=kind, message=str(error) or "out of memory", hint=None, code=ExitCode.FAILED)
+    hint = "run again with --debug, and please report it"
+    return Problem(type=kind, message=f"internal error: {kind}: {error}", hint=hint, code=ExitCode.FAILED)
+
+
+def guarded(run: Callable[[], int | None], *, as_json: bool, debug: bool) -> int:
+    """Call `run`, report whatever it raises, and return the exit code."""
+    try:
+        code = run() or ExitCode.DONE
+    except Exception as error:  # the last resort of a program: a user sees a message, never a traceback
+        if debug:
+            traceback.print_exception(error)
+        found = problem(error)
+        report(found, as_json=as_json)
+        return found.code
+    if code == ExitCode.INTERRUPTED:
+        report(_INTERRUPTED, as_json=as_json)
+    return code
+
+
+def report(found: Problem, *, as_json: bool) -> None:
+    """Print `found`: on stderr, or as the only thing on stdout where JSON was asked for."""
+    if as_json:
+        write_json({"error": found.as_dict()})
+        return
+    label = typer.style("error: ", fg="red", bold=True) if found.code != ExitCode.INTERRUPTED else ""
+    hint = "\n" + typer.style("  hint: ", bold=True) + found.hint if found.hint else ""
+    sys.stdout.flush()  # what was printed before the error comes before it, also where both go into one file
+    typer.echo(label + found.message + hint, err=True, color=False if os.environ.get("NO_COLOR") else None)

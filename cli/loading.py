@@ -1,0 +1,194 @@
+"""From a command's model options to a traced graph."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from surgery.errors import InputError
+from surgery.files import existing_file
+from surgery_cli.console import Output
+
+if TYPE_CHECKING:
+    from surgery.graph import Graph
+    from surgery.models import LoadedModel
+
+_CONSTANTS = {"true": True, "false": False, "none": None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """The options that say which model is meant, as they were typed."""
+
+    path: Path | None
+    architecture: str | None = None
+    input_shape: str | None = None
+    classes: int | None = None
+    arguments: list[str] | None = None
+    factory: str | None = None
+    trust_pickle: bool = False
+    seed: int = 0
+
+    def for_file(self, path: Path) -> ModelOptions:
+        """The same options for another file."""
+        return replace(self, path=path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """A graph and where it came from, in words."""
+
+    graph: Graph
+    source: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """What JSON output says of the model."""
+        from surgery.graph import computing
+
+        return {
+            "source": self.source,
+            "class": self.graph.model_name,
+            "input_shape": self.graph.input_shape,
+            "rung": self.graph.rung,
+            "operations": len(computing(self.graph)),
+            "weights": sum(tensor.numel() for tensor in self.graph.tensors().values()),
+        }
+
+
+def open_graph(options: ModelOptions, out: Output) -> Opened:
+    """Load the model that `options` name and trace it.
+
+    Raises InputError where the options do not make sense, ModelFileError or TraceError.
+    """
+    check_options(options)
+    wanted = None if options.input_shape is None else parse_shape(options.input_shape)
+    with out.working("loading torch"):
+        import torch
+
+        from surgery.graph import Graph, trace
+        from surgery.models import open_model
+
+    with out.working("opening the model"), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(options.seed)
+        loaded = open_model(
+            options.path,
+            architecture=options.architecture,
+            arguments=parse_arguments(options),
+            input_shape=wanted,
+            factory=options.factory,
+            trust_pickle=options.trust_pickle,
+        )
+    source = f"{options.path}, {loaded.source}" if options.path is not None else _made(options, out)
+    if isinstance(loaded.module, Graph):
+        return Opened(graph=_of_shape(loaded.module, wanted), source=source)
+    example = torch.zeros((1, *_shape(loaded, source, options, out)), dtype=_dtype(loaded))
+    with out.working("tracing"):
+        graph = trace(loaded.module, example)
+    return Opened(graph=graph, source=source)
+
+
+def check_options(options: ModelOptions) -> None:
+    """Raise InputError for what is wrong without a look into the file, which takes no time."""
+    if options.path is not None:
+        existing_file(options.path)
+    elif options.architecture is None and options.factory is None:
+        raise InputError(
+            "no model: expected a model file, --arch NAME or --model package.module:factory",
+            hint="as in --arch resnet18",
+        )
+    if options.input_shape is not None:
+        parse_shape(options.input_shape)
+    parse_arguments(options)
+
+
+def open_either(options: ModelOptions, out: Output) -> Opened:
+    """Open a file to which the options may apply or not: a graph says itself what it is, a state dict does not."""
+    try:
+        return open_graph(options, out)
+    except InputError as refused:
+        try:
+            return open_graph(ModelOptions(path=options.path), out)
+        except InputError:
+            raise refused from None
+
+
+def parse_shape(text: str) -> tuple[int, int, int]:
+    """Read `3x224x224`; raises InputError."""
+    found = re.fullmatch(r"\s*(\d+)\s*[x×,]\s*(\d+)\s*[x×,]\s*(\d+)\s*", text, re.IGNORECASE)  # noqa: RUF001
+    sizes = tuple(int(size) for size in found.groups()) if found else ()
+    if len(sizes) != 3 or 0 in sizes:
+        raise InputError(f"--input {text}: expected CHANNELSxHEIGHTxWIDTH", hint="as in --input 3x224x224")
+    return sizes
+
+
+def parse_arguments(options: ModelOptions) -> dict[str, Any]:
+    """The arguments of the architecture, from --arg and --num-classes; raises InputError."""
+    result: dict[str, Any] = {}
+    for text in options.arguments or ():
+        key, equals, value = text.partition("=")
+        key = key.strip().replace("-", "_")
+        if not equals or not key.isidentifier():
+            raise InputError(f"--arg {text}: expected KEY=VALUE", hint="as in --arg width=32")
+        if key in result:
+            raise InputError(f"--arg {text}: {key} was given twice")
+        result[key] = _value(value.strip())
+    if options.classes is not None:
+        if result.get("num_classes", options.classes) != options.classes:
+            raise InputError(f"--num-classes {options.classes} and --arg num_classes={result['num_classes']} disagree")
+        result["num_classes"] = options.classes
+    return result
+
+
+def _value(text: str) -> Any:
+    """A number, true, false, none or a JSON list where it reads as one; otherwise the text itself."""
+    if text.lower() in _CONSTANTS:
+        return _CONSTANTS[text.lower()]
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def _shape(loaded: LoadedModel, source: str, options: ModelOptions, out: Output) -> tuple[int, ...]:
+    """The shape of one input; says where it comes from when the user did not say it."""
+    from surgery.models import default_input_shape
+
+    if options.input_shape is not None and loaded.input_shape is not None:
+        return loaded.input_shape
+    default = default_input_shape(options.architecture) if options.architecture else None
+    shape = loaded.input_shape or default
+    if shape is None:
+        raise InputError(f"{source}: nothing says the shape of an input", hint="give it, as in --input 3x224x224")
+    if shape == default:
+        sizes = "x".join(str(size) for size in shape)
+        out.note(f"input {sizes}, which {options.architecture} is meant for (--input CxHxW for another)")
+    return shape
+
+
+def _of_shape(graph: Graph, wanted: tuple[int, ...] | None) -> Graph:
+    if wanted is not None and wanted != graph.input_shape:
+        made, asked = ("x".join(str(size) for size in shape) for shape in (graph.input_shape, wanted))
+        raise InputError(
+            f"--input {asked}: the graph was traced for {made}", hint="trace the model anew for another shape"
+        )
+    return graph
+
+
+def _dtype(loaded: LoadedModel) -> Any:
+    """The number format of the weights: a half-precision network refuses single-precision images."""
+    import torch
+
+    formats = (tensor.dtype for tensor in loaded.module.parameters() if tensor.is_floating_point())
+    return next(formats, torch.float32)
+
+
+def _made(options: ModelOptions, out: Output) -> str:
+    """Where a network without a file came from; random weights are said loudly."""
+    if options.factory is not None:
+        out.note(f"no model file: the weights are those that {options.factory} makes (--seed {options.seed})")
+        return f"made by {options.factory}"
+    out.warn(f"no model file: {options.architecture} has random weights (--seed {options.seed})")
+    return f"{options.architecture} with random weights (seed {options.seed})"

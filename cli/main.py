@@ -1,0 +1,79 @@
+"""The application: every command by its name, and the way in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from surgery_cli.application import Application, Command
+from surgery_cli.commands.apply import apply
+from surgery_cli.commands.certify import certify
+from surgery_cli.commands.diff import diff
+from surgery_cli.commands.doctor import doctor
+from surgery_cli.commands.inspect import inspect
+from surgery_cli.commands.linearize import linearize
+from surgery_cli.commands.rules import rules
+from surgery_cli.options import Debug
+from surgery_cli.version import version
+
+COMMANDS: dict[str, Callable[..., Any]] = {
+    "linearize": linearize,
+    "apply": apply,
+    "inspect": inspect,
+    "diff": diff,
+    "certify": certify,
+    "rules": rules,
+    "doctor": doctor,
+}
+"""Every command, in the order of the help."""
+
+EXIT_CODES = """\
+\b
+Exit codes: 0 done, 1 failed, 2 bad input, 3 partly done, 130 interrupted.
+Data goes to stdout, words to stderr. Every command has --json, --debug and --help.
+
+\b
+  surgery linearize --arch torchvision:resnet18
+  surgery linearize model.pt --arch resnet18 -o linear.safetensors
+  surgery inspect linear.safetensors
+"""
+
+app = typer.Typer(
+    name="surgery",
+    cls=Application,
+    # Without rich: its import alone would take the time that --help has.
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=EXIT_CODES,
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"surgery {version()}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def surgery(
+    context: typer.Context,
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+    debug: Debug = False,
+) -> None:
+    """Cut a trained network open along written rules, and prove what the result is."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+for name, function in COMMANDS.items():
+    app.command(name, cls=Command)(function)
+
+
+def main() -> None:
+    """The entry point of `surgery` and of `python -m surgery_cli`."""
+    app(prog_name="surgery")

@@ -1,0 +1,132 @@
+"""The options that commands share, each written once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from surgery_cli import completion
+
+MODEL, RESULT, OUTPUT = "Model", "Result", "Output"
+"""The headings of the help under which options are listed."""
+
+ModelFile = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="MODEL",
+        help="A surgery checkpoint or graph, a state dict (.pt, .pth, .safetensors) or an exported program (.pt2)."
+        " Without one, --arch or --model makes a network.",
+        show_default=False,
+    ),
+]
+
+Architecture = Annotated[
+    str | None,
+    typer.Option(
+        "--arch",
+        metavar="NAME",
+        help="Architecture of a state dict, or to be made: resnet18, torchvision:NAME or timm:NAME.",
+        autocompletion=completion.architectures,
+        rich_help_panel=MODEL,
+    ),
+]
+
+InputShape = Annotated[
+    str | None,
+    typer.Option(
+        "--input",
+        metavar="CxHxW",
+        help="Shape of one input, as in 3x224x224.  [default: what the file or the architecture says]",
+        rich_help_panel=MODEL,
+    ),
+]
+
+Classes = Annotated[
+    int | None,
+    typer.Option("--num-classes", metavar="K", min=1, help="Number of classes.", rich_help_panel=MODEL),
+]
+
+Arguments = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--arg",
+        metavar="KEY=VALUE",
+        help="Argument of the architecture or the factory, as in width=32. Repeatable.",
+        rich_help_panel=MODEL,
+    ),
+]
+
+Factory = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="MODULE:FUNCTION",
+        help="Your function that returns a network, as in package.module:factory.",
+        rich_help_panel=MODEL,
+    ),
+]
+
+TrustPickle = Annotated[
+    bool,
+    typer.Option(
+        "--trust-pickle",
+        help="Run the code in a file of torch.save(model). For files that you made yourself.",
+        rich_help_panel=MODEL,
+    ),
+]
+
+Seed = Annotated[
+    int,
+    typer.Option(
+        "--seed",
+        metavar="N",
+        help="Seed of the random weights where no file gives any.",
+        show_default=True,
+        rich_help_panel=MODEL,
+    ),
+]
+
+Rules = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--rules",
+        metavar="NAME|FILE",
+        help="Ruleset: a shipped one by name (surgery rules) or a TOML file. Repeatable.",
+        autocompletion=completion.rulesets,
+        rich_help_panel=RESULT,
+    ),
+]
+
+Result = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Where to write the result: .safetensors (surgery graph), .pt2 or .onnx."
+        " Of a dry run the plan is written: .toml or .json.",
+        rich_help_panel=RESULT,
+    ),
+]
+
+KeepGoing = Annotated[
+    bool,
+    typer.Option(
+        "--keep-going",
+        help="Write the result even though it breaks its promise or a rule did not fire as it expects (exit code 3).",
+        rich_help_panel=RESULT,
+    ),
+]
+
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print long lists in full.", rich_help_panel=OUTPUT)]
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, also for errors.", rich_help_panel=OUTPUT)]
+
+Debug = Annotated[
+    bool,
+    typer.Option(
+        "--debug", help="Print how long each step takes, and the traceback of an error.", rich_help_panel=OUTPUT
+    ),
+]

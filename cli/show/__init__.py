@@ -1,0 +1,1 @@
+"""Graphs, plans, certificates and comparisons as tables and trees for a terminal, and as plain values for JSON."""

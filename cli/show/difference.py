@@ -1,0 +1,73 @@
+"""What one graph has and another has not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from surgery.graph.difference import Difference, Item
+from surgery_cli.show.pieces import change, count, heading, table
+
+NODES = 40
+"""Rows of a list of nodes unless all are asked for."""
+
+
+def difference_view(difference: Difference, *, verbose: bool) -> Iterator[RenderableType]:
+    """Counts per operation, edits by rule, and every node that went, came or changed."""
+    changed = {name: pair for name, pair in difference.counts.items() if pair[0] != pair[1]}
+    if difference.empty:
+        yield Text("The graphs are the same.", style="bold green")
+        return
+    if changed:
+        yield heading("Operations")
+        yield table(
+            [(name, *change(*pair)) for name, pair in changed.items()],
+            right=(1, 2, 3),
+            head=("", "before", "after", ""),
+        )
+    if difference.by_rule:
+        yield heading("By rule")
+        rows = [(rule, f"-{removed}", f"+{added}") for rule, (removed, added) in difference.by_rule.items()]
+        yield table(rows, right=(1, 2))
+    for title, sign, style, nodes in (
+        ("Went", "-", "red", difference.removed),
+        ("Came", "+", "green", difference.added),
+        ("Changed", "~", "yellow", difference.changed),
+    ):
+        yield from _nodes(title, sign, style, nodes, verbose=verbose)
+    for title, names in _tensors(difference).items():
+        yield heading(title, count(len(names), "tensor"))
+        shown = names if verbose else names[:NODES]
+        yield Text(f"  {', '.join(shown)}{', ...' if len(shown) < len(names) else ''}")
+    yield Text(f"\n{count(difference.same, 'operation')} the same in both", style="dim")
+
+
+def _tensors(difference: Difference) -> dict[str, Sequence[str]]:
+    found = {
+        "Weights that went": difference.tensors_removed,
+        "Weights that came": difference.tensors_added,
+        "Weights with other values": difference.tensors_changed,
+    }
+    return {title: tuple(names) for title, names in found.items() if names}
+
+
+def _nodes(title: str, sign: str, style: str, nodes: Sequence[Item], *, verbose: bool) -> Iterator[RenderableType]:
+    if not nodes:
+        return
+    shown = nodes if verbose else nodes[:NODES]
+    yield heading(title, count(len(nodes), "operation"))
+    yield table(
+        [
+            (
+                Text(f"{sign} {node.name}", style=style),
+                node.operation,
+                node.detail,
+                Text(f"by {node.rule}" if node.rule else "", style="dim"),
+            )
+            for node in shown
+        ]
+    )
+    if len(shown) < len(nodes):
+        yield Text(f"  ... and {len(nodes) - len(shown)} more (-v for all)", style="dim")

@@ -1,0 +1,187 @@
+"""What an operation did, or would do: counts, edits by rule, near misses, and whether the promise was kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from surgery.graph import Edit, Graph, computing, operation_name
+from surgery.graph.text import number_text
+from surgery.linear import Comparison
+from surgery.rewrite import NearMiss
+from surgery_cli.loading import Opened
+from surgery_cli.operation import Operation
+from surgery_cli.show.certificate import certificate_dict, certificate_view, offenders_view
+from surgery_cli.show.pieces import change, count, heading, kind_style, shape, table
+
+NEAR_MISSES = 8
+"""Groups of near misses printed unless all are asked for."""
+
+RUNGS = {
+    "symbolic": "traced symbolically",
+    "symbolic-with-values": "traced symbolically with its sizes",
+    "export": "traced by torch.export",
+}
+
+
+def as_dict(result: Operation) -> dict[str, Any]:
+    """The operation as plain values."""
+    return {
+        "model": result.opened.as_dict(),
+        "rules": {"name": result.plan.rules.name, "promise": result.plan.rules.promise},
+        "counts": {name: {"before": old, "after": new} for name, (old, new) in _counts(result).items()},
+        "edits_by_rule": result.plan.counts(),
+        "edits": [dataclasses.asdict(edit) for edit in result.plan.edits],
+        "near_misses": [dataclasses.asdict(miss) for miss in result.plan.near_misses],
+        "unexpected": result.plan.unexpected,
+        "offenders": [vars(offender) for offender in result.offenders],
+        "certificate": None if result.certificate is None else certificate_dict(result.certificate),
+        "comparison": None if result.comparison is None else vars(result.comparison) | {"same": result.comparison.same},
+        "written": None if result.written is None else str(result.written),
+    }
+
+
+def done(result: Operation, *, verbose: bool) -> Iterator[RenderableType]:
+    """The sections for an operation that was carried out."""
+    yield from model_view(result.opened)
+    yield from _counts_view(result)
+    yield from _edits_view(result)
+    yield from _near_misses_view(result, verbose=verbose)
+    if result.certificate is not None:
+        yield from certificate_view(result.after, result.certificate, verbose=verbose)
+    elif result.comparison is not None:
+        yield from _comparison_view(result.comparison)
+    else:
+        yield heading("Certificate: none", f"{result.plan.rules.name} promises nothing about its result")
+    if result.written is not None:
+        yield Text(f"\nWritten: {result.written} ({result.written.stat().st_size / 1e6:.3g} MB)")
+
+
+def planned(result: Operation, *, verbose: bool) -> Iterator[RenderableType]:
+    """The sections for a dry run: every edit, and nothing about the promise."""
+    yield from model_view(result.opened)
+    yield from _counts_view(result)
+    yield heading(f"Plan of {result.plan.rules.name}", f"{count(len(result.plan.edits), 'edit')}, none carried out")
+    for rule, edits in _by_rule(result.plan.edits).items():
+        yield Text(f"  {rule}", style="bold").append(f"  {len(edits)}", style="not bold dim")
+        yield table([_edit_row(edit) for edit in edits], indent=4)
+    yield from _near_misses_view(result, verbose=verbose)
+    if result.offenders:
+        yield heading("Left by these edits", "what stands against the promise of an affine result")
+        yield from offenders_view(result.offenders, verbose=verbose)
+    if result.written is not None:
+        yield Text(f"\nWritten: {result.written}")
+
+
+def model_view(opened: Opened) -> Iterator[RenderableType]:
+    """Two lines on the model and how it was traced."""
+    graph, facts = opened.graph, opened.as_dict()
+    line = Text(graph.model_name, style="bold")
+    line.append(f"  {opened.source}", style="not bold")
+    yield line
+    sizes = f"{count(facts['operations'], 'operation')}, {number_text(facts['weights'])} weights"
+    yield Text(f"  input {shape(graph.input_shape)}, {sizes}, {RUNGS.get(graph.rung, graph.rung)}")
+
+
+def _counts(result: Operation) -> dict[str, tuple[int, int]]:
+    """How often each operation occurs before and after, in the order of the graph."""
+    before, after = _operations(result.opened.graph), _operations(result.after)
+    return {name: (before[name], after[name]) for name in {**before, **after}}
+
+
+def _operations(graph: Graph) -> Counter[str]:
+    return Counter(operation_name(node) for node in computing(graph))
+
+
+def _counts_view(result: Operation) -> Iterator[RenderableType]:
+    counts = _counts(result)
+    changed = {name: pair for name, pair in counts.items() if pair[0] != pair[1]}
+    before, after = sum(pair[0] for pair in counts.values()), sum(pair[1] for pair in counts.values())
+    kinds = {str(node.meta["operation"]): str(node.meta["kind"]) for g in _graphs(result) for node in g.graph.nodes}
+    rows = [(Text(name, style=kind_style(kinds[name])), *change(*pair)) for name, pair in changed.items()]
+    unchanged = sum(pair[1] for name, pair in counts.items() if name not in changed)
+    if unchanged and changed:
+        rows.append((Text("unchanged", style="dim"), *change(unchanged, unchanged)))
+    rows.append((Text("all", style="bold"), *change(before, after)))
+    yield heading("Operations", "" if changed else "none changed")
+    yield table(rows, right=(1, 2, 3), head=("", "before", "after", ""))
+
+
+def _graphs(result: Operation) -> tuple[Graph, Graph]:
+    return result.opened.graph, result.after
+
+
+def _by_rule(edits: Sequence[Edit]) -> dict[str, list[Edit]]:
+    groups: dict[str, list[Edit]] = {}
+    for edit in edits:
+        groups.setdefault(edit.rule, []).append(edit)
+    return groups
+
+
+def _edits_view(result: Operation) -> Iterator[RenderableType]:
+    groups = _by_rule(result.plan.edits)
+    yield heading("Edits by rule", f"{result.plan.rules.name}: {count(len(result.plan.edits), 'edit')}")
+    if groups:
+        yield table(
+            [(rule, str(len(edits)), Text(edits[0].ruleset, style="dim")) for rule, edits in groups.items()], right=(1,)
+        )
+
+
+def _edit_row(edit: Edit) -> tuple[RenderableType, ...]:
+    """Where, what goes and what comes; where nothing comes, the node that is read instead."""
+    what = Text(" ".join(operation for _, operation in edit.removed), style="red").append("  ->  ", style="default")
+    what.append(" ".join(operation for _, operation in edit.added), style="green")
+    what.append("" if edit.added else edit.into, style="default")
+    source = f"{edit.file}:{edit.line}" if edit.file else ""
+    return edit.module_path or edit.at, what, Text(source, style="dim")
+
+
+def _near_misses_view(result: Operation, *, verbose: bool) -> Iterator[RenderableType]:
+    groups = _grouped(result)
+    if not groups:
+        return
+    shown = groups if verbose else groups[:NEAR_MISSES]
+    yield heading("Near misses", "operations that a rule looks for, and why it left them")
+    rows = [
+        (first.rule, f"{len(misses)}x", first.reason, Text(f"as {first.module_path or first.at}", style="dim"))
+        for misses in shown
+        for first in misses[:1]
+    ]
+    yield table(rows, right=(1,))
+    if len(shown) < len(groups):
+        yield Text(f"  ... and {count(len(groups) - len(shown), 'other reason')} (-v for all)", style="dim")
+
+
+def _grouped(result: Operation) -> list[list[NearMiss]]:
+    """Near misses of one rule for one reason together; what stands against the certificate first, then the nearest."""
+    names = {node.name for node in result.after.graph.nodes} | {miss.module_path for miss in result.plan.near_misses}
+    groups: dict[tuple[str, str], list[NearMiss]] = {}
+    for miss in result.plan.near_misses:
+        # The same reason at another node is the same reason.
+        reason = re.sub(r"[\w.]+", lambda word: "*" if word[0] in names else word[0], miss.reason)
+        groups.setdefault((miss.rule, reason), []).append(miss)
+    offending = {offender.node for offender in result.certificate.offenders} if result.certificate else set[str]()
+
+    def importance(misses: list[NearMiss]) -> tuple[bool, int, int]:
+        guilty = any(miss.at in offending for miss in misses)
+        return not guilty, -max(miss.depth for miss in misses), -len(misses)
+
+    return sorted(groups.values(), key=importance)
+
+
+def _comparison_view(comparison: Comparison) -> Iterator[RenderableType]:
+    title = heading("Outputs: ")
+    title.append(
+        "the same" if comparison.same else "not the same", style="bold green" if comparison.same else "bold red"
+    )
+    yield title
+    yield Text(
+        f"  largest difference {comparison.difference:.1e} of the largest output, in float64"
+        f" (at most {comparison.tolerance:.0e})"
+    )

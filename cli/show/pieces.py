@@ -1,0 +1,88 @@
+"""Small things that the views share: colours, numbers, headings, tables without lines."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from rich.console import RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+KIND_STYLES = {
+    "convolution": "cyan",
+    "matrix_product": "blue",
+    "attention": "magenta",
+    "normalized_weights": "magenta",
+    "activation": "red",
+    "gated_activation": "red",
+    "elementwise": "red",
+    "normalization": "green",
+    "pooling": "yellow",
+    "reduction": "yellow",
+    "arithmetic": "dark_orange",
+}
+"""How operations are coloured by their first kind, near to the colours of the SVG; what moves values is plain."""
+
+_LEVELS = "▁▂▃▄▅▆▇█"
+
+
+def heading(text: str, remark: str = "") -> Text:
+    """A bold line that opens a section, with a dim remark behind it."""
+    line = Text(text, style="bold")
+    if remark:
+        line.append(f"  {remark}", style="not bold dim")
+    return Text("\n").append_text(line)
+
+
+def table(
+    rows: Iterable[Sequence[RenderableType]], *, right: Sequence[int] = (), head: Sequence[str] = (), indent: int = 2
+) -> Padding:
+    """Rows under each other without lines; the columns in `right` are aligned to the right. Nothing is ever cut off."""
+    result = Table(box=None, show_header=bool(head), padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    cells = [list(row) for row in rows]
+    # A column of nothing would have no width, which rich then takes from another one.
+    columns = [index for index in range(len(cells[0]) if cells else 0) if any(str(row[index]) for row in cells)]
+    for index in columns:
+        result.add_column(
+            head[index] if head else "",
+            justify="right" if index in right else "left",
+            no_wrap=index in right,
+            overflow="fold",
+        )
+    for row in cells:
+        result.add_row(*[row[index] for index in columns])
+    return Padding(result, (0, 0, 0, indent), expand=False)
+
+
+def kind_style(kind: str) -> str:
+    """The colour of an operation's kind."""
+    return KIND_STYLES.get(kind, "")
+
+
+def count(number: int, noun: str) -> str:
+    """`1 edit`, `2 edits`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def change(before: int, after: int) -> tuple[str, str, Text]:
+    """The cells of a table of counts: before, after, and the difference in colour."""
+    style = "red" if after < before else "green"
+    return str(before), str(after), Text(f"{after - before:+}" if after != before else "", style=style)
+
+
+def shape(sizes: Sequence[int | str]) -> str:
+    """`3x32x32`."""
+    return "x".join(str(size) for size in sizes)
+
+
+def sparkline(values: Sequence[float], width: int = 48) -> str:
+    """Values over the network in one line, on a logarithmic scale; what is zero or not finite is marked."""
+    if len(values) > width:
+        values = [values[index * len(values) // width] for index in range(width)]
+    logs = [math.log10(value) if math.isfinite(value) and value > 0 else None for value in values]
+    known = [value for value in logs if value is not None]
+    low, high = (min(known), max(known)) if known else (0.0, 0.0)
+    span = max(high - low, 1.0)
+    return "".join("!" if value is None else _LEVELS[round((value - low) / span * 7)] for value in logs)

@@ -1,0 +1,308 @@
+"""What two graphs have in common and what not: by the log where one was made from the other, else by alignment."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from typing import Any
+
+import torch
+from torch import fx
+
+from surgery.graph.drawing import draw
+from surgery.graph.graph import Graph, computing, nodes_in, operation_name, operation_of
+from surgery.graph.text import Line, lines, named_operands, settings, shape_text, value_text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """A node that is in one graph only, or different in the two.
+
+    `rule` made or removed it, as far as that is known; `detail` says what changed, as in `kernel_size 3 -> 5`. A node
+    that changed has the name that it had before.
+    """
+
+    name: str
+    operation: str
+    module_path: str
+    rule: str | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """What differs between two graphs.
+
+    `same` counts the operations that do not; `counts` holds how often each operation occurs before and after; `by_rule`
+    how many nodes each rule removed and added. Tensors are compared by name.
+    """
+
+    removed: tuple[Item, ...]
+    added: tuple[Item, ...]
+    changed: tuple[Item, ...]
+    same: int
+    counts: Mapping[str, tuple[int, int]]
+    by_rule: Mapping[str, tuple[int, int]]
+    tensors_removed: tuple[str, ...]
+    tensors_added: tuple[str, ...]
+    tensors_changed: tuple[str, ...]
+
+    @property
+    def empty(self) -> bool:
+        """True where both graphs compute the same with the same numbers."""
+        nodes = self.removed or self.added or self.changed
+        return not (nodes or self.tensors_removed or self.tensors_added or self.tensors_changed)
+
+
+def diff(before: Graph, after: Graph) -> Difference:
+    """Compare two graphs, node by node.
+
+    A node that reads another one because a neighbour went or came is the same node. `diff(after, before)` is the mirror
+    image of `diff(before, after)`.
+    """
+    pairs = align(before, after)
+    calls = [pair for pair in pairs if pair.node.op == "call_function"]
+    removed = tuple(_item(pair) for pair in calls if pair.after is None)
+    added = tuple(_item(pair) for pair in calls if pair.before is None)
+    details = _details(pairs, before, after)
+    old, new = before.tensors(), after.tensors()
+    return Difference(
+        removed=removed,
+        added=added,
+        changed=tuple(_item(pair, details[pair]) for pair in pairs if pair in details),
+        same=sum(pair.common and pair not in details for pair in calls),
+        counts=_both(map(operation_name, computing(before)), map(operation_name, computing(after))),
+        by_rule=_both((item.rule for item in removed if item.rule), (item.rule for item in added if item.rule)),
+        tensors_removed=tuple(name for name in old if name not in new),
+        tensors_added=tuple(name for name in new if name not in old),
+        tensors_changed=tuple(sorted(name for name in old.keys() & new.keys() if not _equal(old[name], new[name]))),
+    )
+
+
+def as_dict(difference: Difference) -> dict[str, Any]:
+    """The difference as plain data for json.dumps."""
+    result = dataclasses.asdict(difference)
+    result["counts"] = {name: {"before": a, "after": b} for name, (a, b) in difference.counts.items()}
+    result["by_rule"] = {name: {"removed": a, "added": b} for name, (a, b) in difference.by_rule.items()}
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in result.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """A node before, a node after, or both, where they are the same; `rule` is what made or removed it."""
+
+    before: fx.Node | None
+    after: fx.Node | None
+    rule: str | None = None
+
+    @property
+    def node(self) -> fx.Node:
+        """The node before if there is one, else the one after."""
+        node = self.before or self.after
+        assert node is not None, "a pair holds a node"
+        return node
+
+    @property
+    def common(self) -> bool:
+        return self.before is not None and self.after is not None
+
+
+def align(before: Graph, after: Graph) -> tuple[Pair, ...]:
+    """Say which nodes (parameters apart) are the same, in an order that keeps both orders of execution.
+
+    Where the log of one graph continues that of the other, the edits say it exactly, and which rule did it. Otherwise
+    the sequences of module paths and operations are aligned.
+    """
+    matching = _by_log(before, after) or _flipped(_by_log(after, before))
+    if matching is None:
+        # SequenceMatcher favours its first argument in a tie; a fixed order makes the result the same both ways.
+        forth = _keys(before) <= _keys(after)
+        matching = _by_sequence(before, after) if forth else _flipped(_by_sequence(after, before))
+    assert matching is not None, "sequences can always be aligned"
+    return tuple(_merged(_nodes(before), _nodes(after), matching))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Matching:
+    """Which node after is which node before, and the rules that made or removed the others."""
+
+    same: Mapping[fx.Node, fx.Node]
+    rules: Mapping[fx.Node, str | None]
+
+
+def _flipped(matching: _Matching | None) -> _Matching | None:
+    if matching is None:
+        return None
+    return _Matching(same={new: old for old, new in matching.same.items()}, rules=matching.rules)
+
+
+def _by_log(before: Graph, after: Graph) -> _Matching | None:
+    """Follow the edits that `after` has beyond `before`; None where they do not tell the whole story."""
+    if after.log[: len(before.log)] != before.log:
+        return None
+    gone: dict[str, str] = {}
+    made: dict[str, str] = {}
+    for edit in after.log[len(before.log) :]:
+        gone = {name: edit.rule for name, _ in edit.removed} | gone
+        made |= {name: edit.rule for name, _ in edit.added}
+    old = [node for node in _nodes(before) if node.name not in gone]
+    new = [node for node in _nodes(after) if node.name not in made]
+    if [(node.name, _key(node)) for node in old] != [(node.name, _key(node)) for node in new]:
+        return None
+    rules = {node: gone[node.name] for node in _nodes(before) if node.name in gone}
+    rules |= {node: made[node.name] for node in _nodes(after) if node.name in made}
+    return _Matching(same=dict(zip(old, new, strict=True)), rules=rules)
+
+
+def _by_sequence(before: Graph, after: Graph) -> _Matching:
+    old, new = _nodes(before), _nodes(after)
+    blocks = SequenceMatcher(None, _keys(before), _keys(after), autojunk=False).get_matching_blocks()
+    return _Matching(
+        same={old[block.a + step]: new[block.b + step] for block in blocks for step in range(block.size)},
+        rules={node: node.meta["rule"] for node in [*old, *new]},
+    )
+
+
+def _merged(before: Sequence[fx.Node], after: Sequence[fx.Node], matching: _Matching) -> Iterator[Pair]:
+    """One sequence out of two; where both have something of their own, what went stands before what came."""
+    waiting = iter(after)
+    for node in before:
+        match = matching.same.get(node)
+        if match is None:
+            yield Pair(before=node, after=None, rule=matching.rules[node])
+            continue
+        for other in itertools.takewhile(lambda other, match=match: other is not match, waiting):
+            yield Pair(before=None, after=other, rule=matching.rules[other])
+        yield Pair(before=node, after=match)
+    for other in waiting:
+        yield Pair(before=None, after=other, rule=matching.rules[other])
+
+
+def _nodes(graph: Graph) -> list[fx.Node]:
+    return [node for node in graph.graph.nodes if node.op != "get_attr"]
+
+
+def _key(node: fx.Node) -> tuple[str, str]:
+    return node.meta["module_path"], operation_name(node)
+
+
+def _keys(graph: Graph) -> list[tuple[str, str]]:
+    return [_key(node) for node in _nodes(graph)]
+
+
+def _item(pair: Pair, detail: str = "") -> Item:
+    path, operation = _key(pair.node)
+    return Item(name=pair.node.name, operation=operation, module_path=path, rule=pair.rule, detail=detail)
+
+
+def _details(pairs: Sequence[Pair], before: Graph, after: Graph) -> dict[Pair, str]:
+    """What changed, for each node of both graphs in which something did."""
+    parameters = {str(node.target): node for node in after.graph.nodes if node.op == "get_attr"}
+    same = {pair.before: pair.after for pair in pairs if pair.before and pair.after}
+    same |= {
+        node: parameters[str(node.target)]
+        for node in before.graph.nodes
+        if node.op == "get_attr" and str(node.target) in parameters
+    }
+    there = set(same.values())
+    found = {pair: _changes(pair.before, pair.after, same, there) for pair in pairs if pair.before and pair.after}
+    return {pair: detail for pair, detail in found.items() if detail}
+
+
+def _changes(old: fx.Node, new: fx.Node, same: Mapping[fx.Node, fx.Node], there: set[fx.Node]) -> str:
+    """`kernel_size 3 -> 5`: attributes, operands, and reads of another node though both nodes are in both graphs."""
+    was, now = _features(old), _features(new)
+    parts = [
+        f"{name} {was.get(name, 'absent')} -> {now.get(name, 'absent')}"
+        for name in {**was, **now}
+        if was.get(name, "absent") != now.get(name, "absent")
+    ]
+    reads = zip(_reads(old), _reads(new), strict=False)
+    moved = [(a, b) for a, b in reads if a in same and b in there and same[a] is not b]
+    operation = operation_of(old)
+    if operation and operation.commutes and {same[a] for a, _ in moved} == {b for _, b in moved}:
+        moved = []
+    return ", ".join([*parts, *(f"reads {a.name} -> {b.name}" for a, b in moved)])
+
+
+def _reads(node: fx.Node) -> list[fx.Node]:
+    return [*nodes_in(node.args), *nodes_in(dict(node.kwargs))]
+
+
+def _features(node: fx.Node) -> dict[str, str]:
+    """Attributes and operands as text, without the names of what is read: parameters by their shapes."""
+    if node.op != "call_function":
+        return {"value": value_text(node.args, _reference)} if node.args else {}
+    given = settings(node, _reference)
+    operands = {name: value for name, value in named_operands(node).items() if name not in given and value is not None}
+    return {**given, **{name: value_text(value, _reference) for name, value in operands.items()}}
+
+
+def _reference(node: fx.Node) -> str:
+    return shape_text(node.meta["shape"]) if node.op == "get_attr" else "value"
+
+
+def _both(before: Iterable[str], after: Iterable[str]) -> dict[str, tuple[int, int]]:
+    old, new = Counter(before), Counter(after)
+    return {name: (old[name], new[name]) for name in {**old, **new}}
+
+
+def _equal(old: torch.Tensor, new: torch.Tensor) -> bool:
+    """Whether two tensors hold the same numbers; one that is not a number is the same as another."""
+    if old is new:
+        return True
+    if old.shape != new.shape or old.dtype != new.dtype:
+        return False
+    old, new = old.detach().cpu(), new.detach().cpu()
+    return torch.equal(old, new) or bool(((old == new) | (old.isnan() & new.isnan())).all())
+
+
+def difference_svg(before: Graph, after: Graph) -> str:
+    """Both graphs in one picture: what went, in the places where it was, what came, and the lines between them."""
+    pairs = align(before, after)
+    details = _details(pairs, before, after)
+    names = _names(pairs)
+    old, new = {line.name: line for line in lines(before)}, {line.name: line for line in lines(after)}
+    rows = [_row(pair, details.get(pair, ""), old, new, names) for pair in pairs]
+    marks = {row.name: mark for row, pair in zip(rows, pairs, strict=True) if (mark := _mark(pair, details))}
+    counts = Counter(marks[row.name] for row in rows if row.name in marks)
+    story = ", ".join(f"{counts[mark]} {mark}" for mark in ("removed", "added", "changed"))
+    model = " -> ".join(dict.fromkeys((before.model_name, after.model_name)))
+    title = f"{model}: {len(computing(before))} -> {len(computing(after))} operations, {story}"
+    return draw(rows, marks=marks, title=title)
+
+
+def _names(pairs: Sequence[Pair]) -> dict[str, str]:
+    """Names in the picture for the nodes before: those after, or for what went, one that nothing else has."""
+    taken = {pair.after.name for pair in pairs if pair.after}
+    names: dict[str, str] = {}
+    for pair in pairs:
+        if pair.before:
+            own = pair.before.name
+            names[own] = pair.after.name if pair.after else f"{own} (before)" if own in taken else own
+    return names
+
+
+def _row(pair: Pair, detail: str, old: Mapping[str, Line], new: Mapping[str, Line], names: Mapping[str, str]) -> Line:
+    """A node of the picture; one that stays reads what it reads after, and of what it read before that which went."""
+    if pair.after is None:
+        line = old[pair.node.name]
+        told = f"by {pair.rule}" if pair.rule else line.attributes
+        reads = tuple(names[name] for name in line.reads)
+        return dataclasses.replace(line, name=names[line.name], reads=reads, attributes=told, rule=pair.rule)
+    line = new[pair.after.name]
+    if pair.before is None:
+        return line
+    read = [names[name] for name in old[pair.before.name].reads]
+    reads = tuple(dict.fromkeys([*line.reads, *(name for name in read if name not in new)]))
+    return dataclasses.replace(line, reads=reads, attributes=detail or line.attributes)
+
+
+def _mark(pair: Pair, details: Mapping[Pair, str]) -> str:
+    if pair.common:
+        return "changed" if pair in details else ""
+    return "removed" if pair.before else "added"

@@ -1,0 +1,118 @@
+"""Help, version and completion: quick, complete and true."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import surgery
+from surgery.models import architectures
+from surgery.rewrite import shipped_rulesets
+from surgery_cli import completion
+from surgery_cli.main import COMMANDS, app
+
+# pydantic is not among them: Typer coerces the values of options with it.
+HEAVY = ("torch", "torchvision", "numpy", "scipy", "networkx", "h5py", "matplotlib", "rich")
+
+
+def help_of(*words: str) -> str:
+    result = CliRunner().invoke(app, [*words, "--help"])
+    assert result.exit_code == 0
+    return result.stdout
+
+
+@pytest.mark.parametrize("words", ["--help", "linearize --help", "--version", "linearize --no-such-option"])
+def test_nothing_heavy_is_imported_to_answer(words: str) -> None:
+    code = f"""
+import sys
+from surgery_cli.main import main
+sys.argv = ["surgery", *{words.split()!r}]
+try:
+    main()
+finally:
+    print("HEAVY", *sorted(set({HEAVY!r}) & sys.modules.keys()), file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[-1] == "HEAVY"
+
+
+def test_help_names_every_command() -> None:
+    text = help_of()
+    assert all(f"\n  {name} " in text for name in COMMANDS)
+    assert "..." not in text.split("Commands:")[1].split("Exit codes")[0], "no description is cut"
+
+
+def test_no_words_are_a_question_for_help() -> None:
+    result = CliRunner().invoke(app, [])
+    assert result.exit_code == 0
+    assert "Commands:" in result.stdout
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_the_common_options(name: str) -> None:
+    text = help_of(name)
+    assert "--json" in text
+    assert "--debug" in text
+
+
+@pytest.mark.parametrize("name", ["", *COMMANDS])
+def test_examples_are_real(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has to parse: what is wrong with it, if anything, is that its files are not here."""
+    monkeypatch.chdir(tmp_path)
+    examples = re.findall(r"^ +surgery (\w.*)$", help_of(*name.split()), re.MULTILINE)
+    assert examples
+    for example in examples:
+        words = shlex.split(example.split(" | ")[0])
+        assert words[0] in COMMANDS
+        if "--arch" in words or "doctor" in words or words == ["rules"]:
+            continue
+        result = CliRunner().invoke(app, words)
+        assert "no such file" in result.stderr or result.exit_code == 0, result.output
+
+
+def test_version() -> None:
+    result = CliRunner().invoke(app, ["--version"])
+    assert result.stdout == f"surgery {surgery.__version__}\n"
+
+
+def test_completion_knows_what_it_cannot_ask() -> None:
+    assert list(completion.OWN_ARCHITECTURES) == architectures()
+    assert completion.shipped() == list(shipped_rulesets())
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("surgery lin", {"linearize"}),
+        ("surgery linearize --rules linearize", {"linearize", "linearize-keep-bn"}),
+        ("surgery linearize --arch vgg16", {"vgg16", "vgg16_bn"}),
+        ("surgery linearize --arch torch", {"torchvision:"}),
+        ("surgery inspect --format t", {"tree", "table"}),
+    ],
+)
+def test_shell_completes(words: str, offered: set[str]) -> None:
+    environment = {"_SURGERY_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    done = subprocess.run(
+        [sys.executable, "-m", "surgery_cli"],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert set(done.stdout.split()) == offered, done.stderr
+
+
+def test_rulesets_of_the_user_are_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.toml").touch()
+    (tmp_path / "mine.txt").touch()
+    (tmp_path / "more").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert completion.rulesets("m") == ["max-to-average-pool", "mine.toml", "more/"]
+    assert completion.rulesets(f"{tmp_path}/mi") == [f"{tmp_path}/mine.toml"]
