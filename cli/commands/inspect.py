@@ -76,7 +76,9 @@ def inspect(
         ),
         out,
     )
-    from surgery.graph import drawing, text
+    from surgery.graph.drawing import to_svg
+    from surgery.graph.interchange import to_dot, to_graphml
+    from surgery.graph.records import describe
     from surgery_cli.show.operation import model_view
     from surgery_cli.show.tree import table_view, tree_view
 
@@ -85,14 +87,14 @@ def inspect(
         chosen,
         output,
         texts={
-            "dot": lambda: drawing.to_dot(graph),
-            "graphml": lambda: drawing.to_graphml(graph),
-            "svg": lambda: drawing.to_svg(graph),
+            "dot": lambda: to_dot(graph),
+            "graphml": lambda: to_graphml(graph),
+            "svg": lambda: to_svg(graph),
         },
         views={
             "tree": lambda: [*model_view(opened), tree_view(graph, depth=depth, verbose=verbose)],
             "table": lambda: [*model_view(opened), table_view(graph, verbose=verbose)],
         },
-        data=lambda: text.describe(graph),
+        data=lambda: describe(graph),
         out=out,
     )

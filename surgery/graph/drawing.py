@@ -1,21 +1,14 @@
-"""Pictures of a graph: SVG with a layout of our own, and files for Graphviz and for GraphML readers.
-
-The SVG has a row for each node, in order of execution, and lanes as `git log --graph` has them: what is computed next
-stays in the lane, a value that is needed later moves aside, and its lane is free again when its last reader has it.
-"""
+"""A graph as SVG: a row for each node in order of execution, in lanes, coloured by kind or by a comparison."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
-
-import networkx
 
 from surgery.graph.graph import Graph
-from surgery.graph.networks import to_networkx
-from surgery.graph.text import Line, headline, lines, number_text, shape_text, value_text
+from surgery.graph.lanes import Track, Way, layout
+from surgery.graph.text import Line, headline, lines, number_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +25,7 @@ class Ink:
 _SKY, _BLUE = Ink(fill="#e0f1fb", stroke="#56a4d6"), Ink(fill="#c3dcec", stroke="#0072b2")
 _GREEN, _YELLOW = Ink(fill="#d2ede4", stroke="#009e73"), Ink(fill="#faf5b5", stroke="#a89c14")
 _ORANGE, _VERMILION = Ink(fill="#fbe6bd", stroke="#d39200"), Ink(fill="#f9d9c6", stroke="#d55e00")
-_PURPLE, _GREY = Ink(fill="#f3dce8", stroke="#b75f92"), Ink(fill="#eceef1", stroke="#8b929c")
+_PURPLE, GREY = Ink(fill="#f3dce8", stroke="#b75f92"), Ink(fill="#eceef1", stroke="#8b929c")
 _WHITE, _PLAIN = Ink(fill="#ffffff", stroke="#30353c"), Ink(fill="#ffffff", stroke="#a8aeb8")
 
 KIND_INKS: Mapping[str, Ink] = {
@@ -68,61 +61,6 @@ _CHARACTER = 6.65
 _DARK, _DIM, _PALE = "#20242a", "#5c6370", "#767d89"
 _EDGE = Ink(fill="none", stroke="#9097a3")
 _FONT = "ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Track:
-    """The way of a value: the rows from which on it is in which lane, and the rows that read it."""
-
-    lanes: tuple[tuple[int, int], ...]
-    readers: tuple[int, ...]
-
-    def lane(self, row: int) -> int:
-        """The lane of the value where it passes `row`."""
-        return next(lane for start, lane in reversed(self.lanes) if start <= row)
-
-
-def layout(rows: Sequence[Line], aside: Set[str] = frozenset()) -> tuple[Track, ...]:
-    """Give each node a lane, and its value the lanes in which it waits for its readers.
-
-    The nodes named in `aside` stand beside the others, in lanes of their own.
-    """
-    readers: dict[str, list[int]] = {row.name: [] for row in rows}
-    for index, row in enumerate(rows):
-        for source in row.reads:
-            readers[source].append(index)
-    taken: dict[int, str] = {}
-    ways: dict[str, list[tuple[int, int]]] = {}
-    for index, row in enumerate(rows):
-        ending = [name for name in row.reads if readers[name][-1] == index]
-        alike = [name for name in row.reads if (name in aside) == (row.name in aside)]
-        followed = alike if alike or row.name in aside else row.reads
-        lane = _choose([(ways[name], name in ending) for name in followed], taken)
-        pushed = taken.get(lane)
-        taken[lane] = row.name
-        ways[row.name] = [(index, lane)]
-        if pushed is not None and pushed not in ending:
-            free = _free(taken)
-            taken[free] = pushed
-            ways[pushed].append((index, free))
-        finished = ending if readers[row.name] else [*ending, row.name]
-        taken = {lane: name for lane, name in taken.items() if name not in finished}
-    return tuple(Track(lanes=tuple(ways[row.name]), readers=tuple(readers[row.name])) for row in rows)
-
-
-_Way = Sequence[tuple[int, int]]
-
-
-def _choose(read: Sequence[tuple[_Way, bool]], taken: Mapping[int, str]) -> int:
-    """Follow the leftmost value that ends here, else push aside the latest that is read, else open a lane."""
-    if not read:
-        return _free(taken)
-    ending = [way[-1][1] for way, ends in read if ends]
-    return min(ending) if ending else max((way for way, _ in read), key=lambda way: way[0])[-1][1]
-
-
-def _free(taken: Mapping[int, str]) -> int:
-    return next(lane for lane in range(len(taken) + 1) if lane not in taken)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,7 +121,7 @@ def draw(rows: Sequence[Line], *, marks: Mapping[str, str] | None, title: str) -
 
 def _ink(row: Line, marks: Mapping[str, str] | None) -> Ink:
     if marks is None:
-        return KIND_INKS.get(row.kind, _GREY)
+        return KIND_INKS.get(row.kind, GREY)
     return MARK_INKS[marks[row.name]] if row.name in marks else _PLAIN
 
 
@@ -191,7 +129,7 @@ def _width(text: str) -> float:
     return len(text) * _CHARACTER
 
 
-def _spread(lanes: Sequence[_Way], widths: Sequence[float]) -> tuple[tuple[float, ...], float]:
+def _spread(lanes: Sequence[Way], widths: Sequence[float]) -> tuple[tuple[float, ...], float]:
     """The centre of each lane, wide enough for the boxes in it, and where the lanes end."""
     room = dict.fromkeys((lane for way in lanes for _, lane in way), float(_NARROW))
     for way, width in zip(lanes, widths, strict=True):
@@ -206,7 +144,7 @@ def _spread(lanes: Sequence[_Way], widths: Sequence[float]) -> tuple[tuple[float
 
 def _texts(row: Line) -> tuple[str, str, str]:
     """What stands beside a box: shape, attributes, module path; the end of a long path says most."""
-    attributes = row.attributes if len(row.attributes) <= 44 else row.attributes[:43] + "\N{HORIZONTAL ELLIPSIS}"
+    attributes = row.attributes if len(row.attributes) <= 52 else row.attributes[:51] + "\N{HORIZONTAL ELLIPSIS}"
     path = row.module_path if len(row.module_path) <= 44 else "\N{HORIZONTAL ELLIPSIS}" + row.module_path[-43:]
     return row.shape, attributes, path
 
@@ -353,57 +291,3 @@ def _hint(line: Line) -> str:
     position = f"{line.file}:{line.line}" if line.file else ""
     rule = f"made by rule {line.rule}" if line.rule else ""
     return "\n".join(part for part in (line.name, line.dtype, numbers, position, rule) if part)
-
-
-def to_dot(graph: Graph) -> str:
-    """The graph for Graphviz, with the operations of each part of the model in a box of their own."""
-    everything = lines(graph)
-    parts: dict[str, list[Line]] = {}
-    for line in everything:
-        parts.setdefault(line.module_path.partition(".")[0], []).append(line)
-    text = [
-        f"digraph {_quoted(graph.model_name)} {{",
-        '  node [shape=box style="rounded,filled" fontname="monospace"];',
-    ]
-    for number, (part, members) in enumerate(parts.items()):
-        nodes = [f"    {_dot_node(line)}" for line in members]
-        cluster = [f"  subgraph cluster_{number} {{", f"    label={_quoted(part)};", *nodes, "  }"]
-        text += cluster if part and len(members) > 1 else nodes
-    text += [f"  {_quoted(source)} -> {_quoted(line.name)};" for line in everything for source in line.reads]
-    return "\n".join([*text, "}", ""])
-
-
-def _dot_node(line: Line) -> str:
-    ink = KIND_INKS.get(line.kind, _GREY)
-    label = "\n".join(part for part in (line.operation, line.attributes, line.shape, line.module_path) if part)
-    return f'{_quoted(line.name)} [label={_quoted(label)} fillcolor="{ink.fill}" color="{ink.stroke}"];'
-
-
-def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{escaped}"'
-
-
-def to_graphml(graph: Graph) -> str:
-    """The graph as GraphML, which knows only text and numbers: shapes and attributes are text, None is left out."""
-    network = to_networkx(graph)
-    plain = networkx.MultiDiGraph(**_scalars(network.graph))
-    plain.add_nodes_from((name, _scalars(data)) for name, data in network.nodes(data=True))
-    plain.add_edges_from(
-        (source, reader, {"argument": str(data["argument"])}) for source, reader, data in network.edges(data=True)
-    )
-    return "\n".join(networkx.generate_graphml(plain))
-
-
-def _scalars(data: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: _scalar(key, value) for key, value in data.items() if value is not None}
-
-
-def _scalar(key: str, value: Any) -> str | int:
-    if key.endswith("shape"):
-        return shape_text(value)
-    if isinstance(value, dict):
-        return ", ".join(f"{name}={value_text(item)}" for name, item in value.items())
-    if isinstance(value, tuple):
-        return ", ".join(value)
-    return value if isinstance(value, int) else value_text(value)

@@ -139,6 +139,7 @@ def place_of(node: fx.Node) -> Place:
         return Place(module_path=path, file=file, line=line)
     stack = node.meta.get("nn_module_stack") or {}
     path = [entry[0] for entry in stack.values()][-1] if stack else ""
+    path = "" if path.startswith("_empty_nn_module_stack") else path  # what torch.export says of sizes of the input
     file, line = _last_frame(node.meta.get("stack_trace"))
     return Place(module_path=path, file=file, line=line)
 

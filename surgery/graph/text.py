@@ -1,11 +1,9 @@
-"""A graph as text: one `Line` for each node, a tree of modules, a summary, and records for JSON."""
+"""A graph as text: one `Line` for each node, a tree of modules, and a summary."""
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +12,7 @@ from torch import fx
 
 from surgery.graph.graph import INPUT, OUTPUT, Graph, computing, nodes_in, operation_name, operation_of
 from surgery.graph.networks import parameter_count, parameter_names
-from surgery.graph.vocabulary import REQUIRED, Operation
+from surgery.graph.operation import REQUIRED, Operation
 
 _SUMMARY_ROWS = 38
 
@@ -213,6 +211,10 @@ def number_text(count: int) -> str:
     return f"{count / 1000**power:.3g} {'kMG'[power - 1]}"
 
 
+def _count(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
 def headline(graph: Graph) -> str:
     """The model, its shapes and sizes, how it was traced and how far it was rewritten, in one line."""
     ends = {
@@ -222,12 +224,13 @@ def headline(graph: Graph) -> str:
     numbers = number_text(sum(tensor.numel() for tensor in tensors.values()))
     parts = [
         f"{graph.model_name}: {ends[INPUT]} -> {ends[OUTPUT]}",
-        f"{len(computing(graph))} operations",
-        f"{len(tensors)} parameter tensors with {numbers} numbers",
+        _count(len(computing(graph)), "operation"),
+        f"{_count(len(tensors), 'parameter tensor')} with {numbers} numbers",
         f"traced {graph.rung}",
     ]
     if graph.log:
-        parts.append(f"{len(graph.log)} edits by {len({edit.rule for edit in graph.log})} rules")
+        rules = {(edit.ruleset, edit.rule) for edit in graph.log}
+        parts.append(f"{_count(len(graph.log), 'edit')} by {_count(len(rules), 'rule')}")
     return ", ".join(parts)
 
 
@@ -281,54 +284,3 @@ def _clip(rows: list[str]) -> list[str]:
         return rows
     head, tail = rows[: _SUMMARY_ROWS - 9], rows[-8:]
     return [*head, f"  ... {len(rows) - len(head) - len(tail)} more lines ...", *tail]
-
-
-def describe(graph: Graph) -> dict[str, Any]:
-    """Everything about `graph` but the numbers in its tensors, for json.dumps."""
-    return {
-        "model": graph.model_name,
-        "rung": graph.rung,
-        "input_shape": list(graph.input_shape),
-        "operations": dict(Counter(operation_name(node) for node in computing(graph)).most_common()),
-        "parameters": sum(tensor.numel() for tensor in graph.parameters()),
-        "log": [dataclasses.asdict(edit) for edit in graph.log],
-        "nodes": as_records(graph),
-    }
-
-
-def as_records(graph: Graph) -> list[dict[str, Any]]:
-    """A record for every node, parameters too, for json.dumps.
-
-    `operands` and `attributes` hold plain values, or `{"node": name}` where another node is read; `reads` lists the
-    names of all nodes read, which are the edges of the graph.
-    """
-    return [_record(node) for node in graph.graph.nodes]
-
-
-def _record(node: fx.Node) -> dict[str, Any]:
-    meta = node.meta
-    operands = named_operands(node) if node.op == "call_function" else dict(enumerate(node.args))
-    tensor = {"tensor": str(node.target)} if node.op == "get_attr" else {}
-    return {
-        "name": node.name,
-        "operation": operation_name(node),
-        "kind": meta["kind"],
-        "shape": None if meta["shape"] is None else list(meta["shape"]),
-        "dtype": _plain(meta["dtype"]),
-        **{key: meta[key] for key in ("module_path", "file", "line", "rule")},
-        **tensor,
-        "operands": {str(name): _plain(value) for name, value in operands.items()},
-        "attributes": {name: _plain(value) for name, value in node.kwargs.items()},
-        "reads": [source.name for source in node.all_input_nodes],
-    }
-
-
-def _plain(value: Any) -> Any:
-    """A value as JSON has it; infinite numbers, slices, dtypes and devices become text."""
-    if isinstance(value, fx.Node):
-        return {"node": value.name}
-    if isinstance(value, (tuple, list)):
-        return [_plain(item) for item in value]
-    if value is None or isinstance(value, (bool, int, str)) or (isinstance(value, float) and math.isfinite(value)):
-        return value
-    return value_text(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import re
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -128,6 +129,9 @@ RUNGS: Mapping[str, Callable[[nn.Module, torch.Tensor], Builder]] = {
 
 
 def _graph(builder: Builder, rung: str, model_name: str) -> Graph:
+    unusable = next((path for path in builder.tensors if not re.fullmatch(r"[\w.]+", path)), None)
+    if unusable is not None:
+        raise TraceError(f"the tensor {unusable!r} cannot be read by generated code; rename the module or attribute")
     source = next(node for node in builder.graph.nodes if node.op == "placeholder")
     return Graph(
         owned(builder.tensors, builder.graph),

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from surgery.graph import Graph, computing, trace
-from surgery.graph.difference import Difference, Item, align, as_dict, diff, difference_svg
+from surgery.graph.alignment import align
+from surgery.graph.difference import Difference, Item, as_dict, diff, difference_svg
 from surgery.graph.drawing import MARK_INKS
 from surgery.rewrite import apply, plan
 

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from surgery.graph import KINDS, Graph, computing, to_networkx, trace
-from surgery.graph.drawing import KIND_INKS, MARK_INKS, Track, layout, to_dot, to_graphml, to_svg
+from surgery.graph.drawing import KIND_INKS, MARK_INKS, to_svg
+from surgery.graph.interchange import to_dot, to_graphml
+from surgery.graph.lanes import Track, layout
 from surgery.graph.text import Line
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -77,7 +79,9 @@ def lanes(tracks: tuple[Track, ...]) -> list[int]:
 def boxes(svg: str) -> dict[str, ElementTree.Element]:
     """The groups of the picture by the name of the node that they show."""
     groups = ElementTree.fromstring(svg).iter(f"{SVG}g")
-    return {title.text.splitlines()[0]: group for group in groups if (title := group.find(f"{SVG}title")) is not None}
+    return {
+        (title.text or "").split("\n")[0]: group for group in groups if (title := group.find(f"{SVG}title")) is not None
+    }
 
 
 def label(box: ElementTree.Element) -> str | None:

@@ -1,0 +1,115 @@
+"""Which nodes of two graphs are the same: by the log where one was made from the other, else by sequence alignment."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+
+from torch import fx
+
+from surgery.graph.graph import Graph, operation_name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """A node before, a node after, or both, where they are the same; `rule` is what made or removed it."""
+
+    before: fx.Node | None
+    after: fx.Node | None
+    rule: str | None = None
+
+    @property
+    def node(self) -> fx.Node:
+        """The node before if there is one, else the one after."""
+        node = self.before or self.after
+        assert node is not None, "a pair holds a node"
+        return node
+
+    @property
+    def common(self) -> bool:
+        return self.before is not None and self.after is not None
+
+
+def align(before: Graph, after: Graph) -> tuple[Pair, ...]:
+    """Say which nodes (parameters apart) are the same, in an order that keeps both orders of execution.
+
+    Where the log of one graph continues that of the other, the edits say it exactly, and which rule did it. Otherwise
+    the sequences of module paths and operations are aligned.
+    """
+    matching = _by_log(before, after) or _flipped(_by_log(after, before))
+    if matching is None:
+        # SequenceMatcher favours its first argument in a tie; a fixed order makes the result the same both ways.
+        forth = _keys(before) <= _keys(after)
+        matching = _by_sequence(before, after) if forth else _flipped(_by_sequence(after, before))
+    assert matching is not None, "sequences can always be aligned"
+    return tuple(_merged(_nodes(before), _nodes(after), matching))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Matching:
+    """Which node after is which node before, and the rules that made or removed the others."""
+
+    same: Mapping[fx.Node, fx.Node]
+    rules: Mapping[fx.Node, str | None]
+
+
+def _flipped(matching: _Matching | None) -> _Matching | None:
+    if matching is None:
+        return None
+    return _Matching(same={new: old for old, new in matching.same.items()}, rules=matching.rules)
+
+
+def _by_log(before: Graph, after: Graph) -> _Matching | None:
+    """Follow the edits that `after` has beyond `before`; None where they do not tell the whole story."""
+    if after.log[: len(before.log)] != before.log:
+        return None
+    gone: dict[str, str] = {}
+    made: dict[str, str] = {}
+    for edit in after.log[len(before.log) :]:
+        gone = {name: edit.rule for name, _ in edit.removed} | gone
+        made |= {name: edit.rule for name, _ in edit.added}
+    old = [node for node in _nodes(before) if node.name not in gone]
+    new = [node for node in _nodes(after) if node.name not in made]
+    if [(node.name, _key(node)) for node in old] != [(node.name, _key(node)) for node in new]:
+        return None
+    rules = {node: gone[node.name] for node in _nodes(before) if node.name in gone}
+    rules |= {node: made[node.name] for node in _nodes(after) if node.name in made}
+    return _Matching(same=dict(zip(old, new, strict=True)), rules=rules)
+
+
+def _by_sequence(before: Graph, after: Graph) -> _Matching:
+    old, new = _nodes(before), _nodes(after)
+    blocks = SequenceMatcher(None, _keys(before), _keys(after), autojunk=False).get_matching_blocks()
+    return _Matching(
+        same={old[block.a + step]: new[block.b + step] for block in blocks for step in range(block.size)},
+        rules={node: node.meta["rule"] for node in [*old, *new]},
+    )
+
+
+def _merged(before: Sequence[fx.Node], after: Sequence[fx.Node], matching: _Matching) -> Iterator[Pair]:
+    """One sequence out of two; where both have something of their own, what went stands before what came."""
+    waiting = iter(after)
+    for node in before:
+        match = matching.same.get(node)
+        if match is None:
+            yield Pair(before=node, after=None, rule=matching.rules[node])
+            continue
+        for other in itertools.takewhile(lambda other, match=match: other is not match, waiting):
+            yield Pair(before=None, after=other, rule=matching.rules[other])
+        yield Pair(before=node, after=match)
+    for other in waiting:
+        yield Pair(before=None, after=other, rule=matching.rules[other])
+
+
+def _nodes(graph: Graph) -> list[fx.Node]:
+    return [node for node in graph.graph.nodes if node.op != "get_attr"]
+
+
+def _key(node: fx.Node) -> tuple[str, str]:
+    return node.meta["module_path"], operation_name(node)
+
+
+def _keys(graph: Graph) -> list[tuple[str, str]]:
+    return [_key(node) for node in _nodes(graph)]

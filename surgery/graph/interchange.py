@@ -1,0 +1,67 @@
+"""A graph in the formats of graph programs: Graphviz and GraphML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import networkx
+
+from surgery.graph.drawing import GREY, KIND_INKS
+from surgery.graph.graph import Graph
+from surgery.graph.networks import to_networkx
+from surgery.graph.text import Line, lines, shape_text, value_text
+
+
+def to_dot(graph: Graph) -> str:
+    """The graph for Graphviz, with the operations of each part of the model in a box of their own."""
+    everything = lines(graph)
+    parts: dict[str, list[Line]] = {}
+    for line in everything:
+        parts.setdefault(line.module_path.partition(".")[0], []).append(line)
+    text = [
+        f"digraph {_quoted(graph.model_name)} {{",
+        '  node [shape=box style="rounded,filled" fontname="monospace"];',
+    ]
+    for number, (part, members) in enumerate(parts.items()):
+        nodes = [f"    {_dot_node(line)}" for line in members]
+        cluster = [f"  subgraph cluster_{number} {{", f"    label={_quoted(part)};", *nodes, "  }"]
+        text += cluster if part and len(members) > 1 else nodes
+    text += [f"  {_quoted(source)} -> {_quoted(line.name)};" for line in everything for source in line.reads]
+    return "\n".join([*text, "}", ""])
+
+
+def _dot_node(line: Line) -> str:
+    ink = KIND_INKS.get(line.kind, GREY)
+    label = "\n".join(part for part in (line.operation, line.attributes, line.shape, line.module_path) if part)
+    return f'{_quoted(line.name)} [label={_quoted(label)} fillcolor="{ink.fill}" color="{ink.stroke}"];'
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'
+
+
+def to_graphml(graph: Graph) -> str:
+    """The graph as GraphML, which knows only text and numbers: shapes and attributes are text, None is left out."""
+    network = to_networkx(graph)
+    plain = networkx.MultiDiGraph(**_scalars(network.graph))
+    plain.add_nodes_from((name, _scalars(data)) for name, data in network.nodes(data=True))
+    plain.add_edges_from(
+        (source, reader, {"argument": str(data["argument"])}) for source, reader, data in network.edges(data=True)
+    )
+    return "\n".join(networkx.generate_graphml(plain))
+
+
+def _scalars(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _scalar(key, value) for key, value in data.items() if value is not None}
+
+
+def _scalar(key: str, value: Any) -> str | int:
+    if key.endswith("shape"):
+        return shape_text(value)
+    if isinstance(value, dict):
+        return ", ".join(f"{name}={value_text(item)}" for name, item in value.items())
+    if isinstance(value, tuple):
+        return ", ".join(value)
+    return value if isinstance(value, int) else value_text(value)
