@@ -9,6 +9,7 @@ nothing depends on a mode.
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,10 @@ from surgery.graph.vocabulary import OPERATIONS, Operation
 
 INPUT, PARAMETER, OUTPUT = "input", "parameter", "output"
 """The operation names of nodes that compute nothing."""
+
+
+TENSOR_PATH = re.compile(r'[^"\\\x00-\x1f]+')
+"""Names of tensors that fx can write into the code that it generates: inside quotes, or as identifiers."""
 
 
 @dataclass(frozen=True, kw_only=True)

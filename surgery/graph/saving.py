@@ -21,7 +21,7 @@ from torch import fx
 from surgery.errors import ModelFileError
 from surgery.files import existing_file, write_atomically
 from surgery.graph.builder import Builder, Place, UnsupportedError
-from surgery.graph.graph import Edit, Graph
+from surgery.graph.graph import TENSOR_PATH, Edit, Graph
 from surgery.graph.vocabulary import OPERATIONS
 
 FORMAT = "surgery-graph"
@@ -197,7 +197,7 @@ def _identifier(name: str) -> str:
 
 
 def _path(path: str) -> str:
-    if not all(re.fullmatch(r"\w+", part) for part in path.split(".")):
+    if not TENSOR_PATH.fullmatch(path):
         raise UnsupportedError(f"{path!r} is not the name of a tensor")
     return path
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-import re
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -15,7 +14,7 @@ from torch import fx, nn
 from surgery.errors import TraceError
 from surgery.graph import twins
 from surgery.graph.builder import Builder, Place
-from surgery.graph.graph import Graph, attribute
+from surgery.graph.graph import TENSOR_PATH, Graph, attribute
 from surgery.graph.normalizer import NodeError, normalize, owned
 from surgery.graph.recorder import _NOT_THE_USERS, Recorder
 
@@ -129,7 +128,7 @@ RUNGS: Mapping[str, Callable[[nn.Module, torch.Tensor], Builder]] = {
 
 
 def _graph(builder: Builder, rung: str, model_name: str) -> Graph:
-    unusable = next((path for path in builder.tensors if not re.fullmatch(r"[\w.]+", path)), None)
+    unusable = next((path for path in builder.tensors if not TENSOR_PATH.fullmatch(path)), None)
     if unusable is not None:
         raise TraceError(f"the tensor {unusable!r} cannot be read by generated code; rename the module or attribute")
     source = next(node for node in builder.graph.nodes if node.op == "placeholder")

@@ -137,7 +137,7 @@ def first_call(header):
         lambda header: first_call(header).update(name="x); import os; (y"),
         lambda header: first_call(header)["attributes"].update({"groups=1); evil(": 1}),
         lambda header: first_call(header)["attributes"].update(groups={"torch": "load"}),
-        lambda header: header["nodes"][1].update(target="weight; evil()"),
+        lambda header: header["nodes"][1].update(target='x"); evil(); ("'),
         lambda header: header.update(model="a b"),
         lambda header: header.pop("nodes"),
         lambda header: header.update(format="other"),

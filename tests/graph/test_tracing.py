@@ -304,6 +304,25 @@ def test_a_graph_traces_to_itself():
     assert surgery.trace(graph, torch.zeros(1, 3)) is graph
 
 
+class Named(nn.Module):
+    """The identity, as a layer in a dictionary under any name."""
+
+    def __init__(self, name):
+        super().__init__()
+        self.name = name
+        self.parts = nn.ModuleDict({name: nn.Linear(3, 3, bias=False)})
+        nn.init.eye_(self.parts[name].weight)
+
+    def forward(self, x):
+        return self.parts[self.name](x)
+
+
+def test_a_tensor_that_no_code_can_name_is_refused():
+    with pytest.raises(TraceError, match="cannot be read by generated code"):
+        surgery.trace(Named('a"b'), torch.zeros(1, 3))
+    agrees(surgery.trace(Named("layer-1"), torch.zeros(1, 3)), nn.Identity(), torch.zeros(1, 3))
+
+
 def test_copies_are_independent():
     graph = surgery.trace(nn.Linear(3, 2), torch.zeros(1, 3))
     twin = copy.deepcopy(graph)
