@@ -149,7 +149,7 @@ def _last_frame(stack_trace: str | None) -> tuple[str | None, int | None]:
     found: tuple[str | None, int | None] = (None, None)
     for text in (stack_trace or "").splitlines():
         parts = text.strip().split('"')
-        if len(parts) == 3 and parts[0] == "File " and "/torch/nn/" not in parts[1]:
+        if len(parts) == 3 and parts[0] == "File " and "/torch/" not in parts[1] and not parts[1].startswith("<"):
             found = parts[1], int(parts[2].split("line ")[1].split(",")[0])
     return found
 
