@@ -1,9 +1,21 @@
-"""The affine certificate, and the linear sub-network of a model."""
+"""The affine certificate, the linear sub-network of a model, its weight matrix, and what is read from it."""
 
+from surgery.linear.agreement import Agreement as Agreement
+from surgery.linear.agreement import agreement as agreement
 from surgery.linear.certificate import AffineCertificate as AffineCertificate
 from surgery.linear.certificate import Offender as Offender
 from surgery.linear.certificate import certify as certify
 from surgery.linear.certificate import offenders as offenders
+from surgery.linear.correlation import Spectrum as Spectrum
+from surgery.linear.correlation import correlate as correlate
+from surgery.linear.correlation import spectrum as spectrum
+from surgery.linear.extraction import LinearMap as LinearMap
+from surgery.linear.extraction import extract as extract
+from surgery.linear.extraction import local_map as local_map
+from surgery.linear.features import ClassMeans as ClassMeans
+from surgery.linear.features import feature_distance as feature_distance
+from surgery.linear.features import features_at as features_at
+from surgery.linear.features import penultimate as penultimate
 from surgery.linear.linearize import Linearized as Linearized
 from surgery.linear.linearize import linearize as linearize
 from surgery.linear.promise import Comparison as Comparison

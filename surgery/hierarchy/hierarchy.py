@@ -1,0 +1,206 @@
+"""The `Hierarchy`: which classes belong to which superclass (Bai et al. 2021, section 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from surgery.errors import InputError, suggest
+from surgery.hierarchy.scores import PERMUTATIONS, Scores, score
+
+Merge = tuple[int, int, float, int]
+"""A row of scipy's linkage matrix: two clusters, the height at which they merge, the classes of the new one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hierarchy:
+    """A partition of K classes into superclasses, with the dendrogram that it was cut from, if there is one.
+
+    `class_names`: K different names, in label order. `superclass`: for each class the number of its superclass, in the
+    order in which superclasses first appear. `names`: a name for each superclass, or None. `merges`: K - 1 rows of
+    scipy's linkage matrix, or None. `method`: how it was found: a linkage, `spectral`, or where it is from.
+
+    Raises InputError naming the class or superclass where these do not fit together.
+    """
+
+    class_names: tuple[str, ...]
+    superclass: tuple[int, ...]
+    names: tuple[str, ...] | None = None
+    merges: tuple[Merge, ...] | None = None
+    method: str
+
+    def __post_init__(self) -> None:
+        _check_distinct(self.class_names, "class")
+        _check_assignment(self.class_names, self.superclass)
+        if self.names is not None:
+            _check_distinct(self.names, "superclass")
+            if len(self.names) != self.num_superclasses:
+                raise InputError(f"{len(self.names)} names for {self.num_superclasses} superclasses")
+        if self.merges is not None and len(self.merges) != len(self.class_names) - 1:
+            raise InputError(
+                f"a dendrogram of {len(self.class_names)} classes has one merge less; got {len(self.merges)}"
+            )
+
+    @staticmethod
+    def of_labels(
+        labels: Sequence[int],
+        *,
+        class_names: Sequence[str] | None = None,
+        merges: tuple[Merge, ...] | None = None,
+        method: str,
+    ) -> Hierarchy:
+        """A hierarchy from any label for each class, renumbered by first appearance."""
+        order = {label: number for number, label in enumerate(dict.fromkeys(labels))}
+        return Hierarchy(
+            class_names=numbered(len(labels)) if class_names is None else tuple(class_names),
+            superclass=tuple(order[label] for label in labels),
+            merges=merges,
+            method=method,
+        )
+
+    @staticmethod
+    def of_groups(
+        groups: Mapping[str, Sequence[str]], *, class_names: Sequence[str] | None = None, method: str
+    ) -> Hierarchy:
+        """A hierarchy from the names of the classes in each superclass.
+
+        Classes stand in the order of `class_names`, by default in that of the groups; superclasses are numbered by
+        first appearance, whatever their order in `groups`.
+
+        Raises InputError naming a class that is missing, unknown or in two superclasses.
+        """
+        home: dict[str, str] = {}
+        for name, members in groups.items():
+            for member in members:
+                if member in home:
+                    twice = f"{home[member]!r} and {name!r}" if home[member] != name else f"{name!r} twice"
+                    raise InputError(f"class {member!r} is in superclass {twice}")
+                home[member] = name
+        order = tuple(home) if class_names is None else tuple(class_names)
+        _check_same_classes(home, order)
+        names = tuple(dict.fromkeys(home[name] for name in order))
+        superclass = tuple(names.index(home[name]) for name in order)
+        return Hierarchy(class_names=order, superclass=superclass, names=names, method=method)
+
+    @property
+    def num_superclasses(self) -> int:
+        return max(self.superclass) + 1
+
+    @property
+    def groups(self) -> tuple[tuple[int, ...], ...]:
+        """The class labels of each superclass."""
+        return tuple(
+            tuple(label for label, group in enumerate(self.superclass) if group == number)
+            for number in range(self.num_superclasses)
+        )
+
+    @property
+    def block_matrix(self) -> Tensor:
+        """C_op `(K, K)`, float64: +1 where two classes share their superclass, -1 elsewhere."""
+        labels = torch.tensor(self.superclass)
+        return torch.where(labels[:, None] == labels[None, :], 1.0, -1.0).double()
+
+    def for_classes(self, class_names: Sequence[str]) -> Hierarchy:
+        """The hierarchy of these classes, in this order: for part of a data set, or another order of its labels.
+
+        Raises InputError with the nearest names for a class that is not in the hierarchy.
+        """
+        for name in class_names:
+            if name not in self.class_names:
+                raise InputError(f"the hierarchy has no class {name!r}", hint=suggest(name, self.class_names))
+        labels = [self.superclass[self.class_names.index(name)] for name in class_names]
+        kept = tuple(dict.fromkeys(labels))
+        same = tuple(class_names) == self.class_names
+        return Hierarchy(
+            class_names=tuple(class_names),
+            superclass=tuple(kept.index(label) for label in labels),
+            names=None if self.names is None else tuple(self.names[label] for label in kept),
+            merges=self.merges if same else None,
+            method=self.method,
+        )
+
+    def scores(
+        self,
+        C: ArrayLike | Tensor,
+        reference: Hierarchy,
+        *,
+        permutations: int = PERMUTATIONS,
+        generator: torch.Generator | None = None,
+    ) -> Scores:
+        """How well this hierarchy agrees with `reference`, and how well the correlations `C` `(K, K)` show that one.
+
+        A reference has to come from elsewhere: the p-value of a hierarchy that was found in the same C means nothing.
+        `permutations` relabelings are drawn with `generator` (a fixed seed by default), or all are tried where there
+        are no more of them.
+
+        Raises InputError where the classes are not the same, or the reference has one superclass or only single
+        classes.
+        """
+        _check_reference(self.class_names, reference.class_names)
+        return score(
+            C,
+            found=self.superclass,
+            reference=reference.superclass,
+            merges=self.merges,
+            method=self.method,
+            permutations=permutations,
+            generator=generator,
+        )
+
+
+def numbered(count: int) -> tuple[str, ...]:
+    """The names of classes that have none: their labels."""
+    return tuple(str(label) for label in range(count))
+
+
+def _check_distinct(names: tuple[str, ...], what: str) -> None:
+    if not names:
+        raise InputError("a hierarchy needs at least one class")
+    for label, name in enumerate(names):
+        if not isinstance(name, str) or not name:
+            raise InputError(f"the name of {what} {label} is a text that is not empty; got {name!r}")
+        if name in names[:label]:
+            raise InputError(f"two {what} names are {name!r}: {what} {names.index(name)} and {what} {label}")
+
+
+def _check_assignment(class_names: tuple[str, ...], superclass: tuple[int, ...]) -> None:
+    if len(superclass) < len(class_names):
+        raise InputError(f"class {class_names[len(superclass)]!r} has no superclass")
+    if len(superclass) > len(class_names):
+        raise InputError(f"{len(superclass)} superclass numbers came for {len(class_names)} classes")
+    next_number = 0
+    for name, number in zip(class_names, superclass, strict=True):
+        if not 0 <= number <= next_number:
+            raise InputError(
+                f"superclass {number} of class {name!r} is out of order: superclasses are numbered by first appearance",
+                hint="Hierarchy.of_labels renumbers any labels",
+            )
+        next_number = max(next_number, number + 1)
+
+
+def _check_same_classes(home: Mapping[str, str], class_names: tuple[str, ...]) -> None:
+    known = set(class_names)
+    for name, group in home.items():
+        if name not in known:
+            raise InputError(f"superclass {group!r} has the unknown class {name!r}", hint=suggest(name, class_names))
+    for name in class_names:
+        if name not in home:
+            raise InputError(f"class {name!r} is in no superclass", hint=suggest(name, home))
+
+
+def _check_reference(names: tuple[str, ...], reference: tuple[str, ...]) -> None:
+    """Classes have to be the same in the same order; numbered ones go with any."""
+    if len(names) != len(reference):
+        raise InputError(f"the reference has {len(reference)} classes, this hierarchy {len(names)}")
+    if numbered(len(names)) in (names, reference):
+        return
+    for label, (name, other) in enumerate(zip(names, reference, strict=True)):
+        if name != other:
+            raise InputError(
+                f"class {label} is {name!r} here and {other!r} in the reference",
+                hint="reference.for_classes(class_names) brings the classes of a reference into another order",
+            )

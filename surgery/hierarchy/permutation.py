@@ -1,0 +1,95 @@
+"""Would classes grouped at random show as strong blocks? A permutation test over relabelings of the classes."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from surgery.hierarchy.matrix import Matrix
+
+_CHUNK = 1 << 22
+"""Numbers in a table of relabelings: 32 MiB."""
+
+_WIDE = 1 / 16
+"""From this share of the classes on, a superclass's pairs are summed faster by a matrix product than one by one."""
+
+Partition = tuple[tuple[int, ...], ...]
+
+
+def p_value(C: Matrix, groups: Partition, *, permutations: int, generator: torch.Generator | None) -> float:
+    """The share of relabelings whose blocks are at least as strong as those of `groups`, the observed one included.
+
+    The number of pairs within superclasses is the same for all relabelings, so the block contrast is at least as large
+    exactly where the sum of C over these pairs is. All distinct partitions of the same sizes are tried where there are
+    at most `permutations`; otherwise as many are drawn, and p = (b + 1) / (m + 1) (Phipson and Smyth 2010).
+    """
+    as_given = np.arange(len(C))[None, :]
+    observed = float(_sums_within(C, groups, as_given)[0])
+    floor = observed - 1e-9 * max(1.0, float(np.abs(C).sum()))  # what differs by rounding is as strong
+    if count_partitions([len(group) for group in groups]) <= permutations:
+        sums = [sum(C[i, j] for group in tried for i, j in combinations(group, 2)) for tried in all_partitions(groups)]
+        return float(np.mean(np.array(sums) >= floor))
+    beaten = sum(
+        int((_sums_within(C, groups, orders) >= floor).sum()) for orders in _orders(len(C), permutations, generator)
+    )
+    return (beaten + 1) / (permutations + 1)
+
+
+def count_partitions(sizes: Sequence[int]) -> int:
+    """The number of ways to split classes into superclasses of these sizes, whose order does not matter."""
+    count = math.factorial(sum(sizes))
+    for size in sizes:
+        count //= math.factorial(size)
+    for repeated in Counter(sizes).values():
+        count //= math.factorial(repeated)
+    return count
+
+
+def all_partitions(groups: Partition) -> Iterator[Partition]:
+    """Every partition into superclasses of the sizes of `groups`, once."""
+    members = tuple(sorted(member for group in groups for member in group))
+    return _split(members, Counter(len(group) for group in groups))
+
+
+def _split(members: tuple[int, ...], sizes: Counter[int]) -> Iterator[Partition]:
+    """The first class goes into a superclass of each size in turn, so that no partition comes twice."""
+    if not members:
+        yield ()
+        return
+    first, rest = members[0], members[1:]
+    for size in sorted(sizes):
+        left = sizes - Counter([size])
+        for companions in combinations(rest, size - 1):
+            remaining = tuple(member for member in rest if member not in companions)
+            for others in _split(remaining, left):
+                yield ((first, *companions), *others)
+
+
+def _sums_within(C: Matrix, groups: Partition, orders: NDArray[np.intp]) -> NDArray[np.float64]:
+    """The sum of `C` over pairs of classes in one superclass `(orders,)`, for each of `orders` `(orders, classes)`."""
+    result = np.zeros(len(orders))
+    for group in groups:
+        members = orders[:, group]
+        if len(group) > _WIDE * len(C):
+            chosen = np.zeros(orders.shape)
+            np.put_along_axis(chosen, members, 1.0, axis=1)
+            result += (((chosen @ C) * chosen).sum(axis=1) - C.diagonal()[members].sum(axis=1)) / 2
+        else:
+            first, second = np.triu_indices(len(group), k=1)
+            result += C[members[:, first], members[:, second]].sum(axis=1)
+    return result
+
+
+def _orders(classes: int, permutations: int, generator: torch.Generator | None) -> Iterator[NDArray[np.intp]]:
+    """Random orders of the classes, `(chunk, classes)` at a time, `permutations` in all."""
+    generator = generator or torch.Generator().manual_seed(0)
+    chunk = max(1, _CHUNK // classes)
+    for start in range(0, permutations, chunk):
+        rows = min(chunk, permutations - start)
+        yield torch.rand((rows, classes), generator=generator, dtype=torch.float64).argsort(dim=1).numpy()

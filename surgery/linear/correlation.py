@@ -1,0 +1,131 @@
+"""How the weight vectors of the classes lie to each other: the correlation matrix C and the spectrum of W.
+
+Both come from the Gram matrix of W, summed over slices of its rows in float64: for 150,528 input values and 1,000
+classes that is one pass over W and a matrix of 1,000 x 1,000, and W is never copied whole.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from surgery.errors import InputError
+
+_SLICE = 1 << 22
+"""Numbers of W that are in float64 at one time: 32 MiB."""
+
+_ROUNDING = 1e-13
+"""A centred weight vector this small beside the largest plain one is rounding of the mean over classes."""
+
+
+class HasMatrix(Protocol):
+    """Anything that holds W, as a `LinearMap` does."""
+
+    @property
+    def matrix(self) -> Tensor:
+        """`(D, K)`: one column for each class."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Spectrum:
+    """The singular values of W, and two numbers for how many of them matter.
+
+    `singular_values`: `(min(D, K),)`, largest first, float64; taken from the Gram matrix, so those below about 1e-8 of
+    the largest are rounding. `effective_rank`: exp of the entropy of the singular values divided by their sum (Roy and
+    Vetterli, "The effective rank", EUSIPCO 2007). `stable_rank`: the sum of their squares over the largest square
+    (Rudelson and Vershynin, "Sampling from large matrices", 2007). Both ranks are between 1 and the rank of W.
+    """
+
+    singular_values: Tensor
+    effective_rank: float
+    stable_rank: float
+
+
+def correlate(map: HasMatrix | Tensor, *, center: bool = False) -> Tensor:
+    """C_ij = <W_i, W_j> / (|W_i| |W_j|) for the columns W_i of `map`, a `LinearMap` or a tensor `(D, K)` (eq. 7).
+
+    `center` subtracts the mean over classes from every W_i first. Softmax does not change when one vector is added to
+    all W_i, so the plain C depends on something that no prediction shows, and the centred C does not.
+
+    Returns `(K, K)` in float64 on the device of W: exactly symmetric, ones on the diagonal, all within [-1, 1].
+
+    Raises InputError where a weight vector is zero (or the mean, if centred) or not finite; it names the class.
+    """
+    gram = _gram(_matrix(map), center=center)
+    norms = gram.diagonal().sqrt()
+    _check_norms(norms, _matrix(map), center=center)
+    correlation = (gram / torch.outer(norms, norms)).clamp_(-1.0, 1.0)
+    return correlation.fill_diagonal_(1.0)
+
+
+def spectrum(map: HasMatrix | Tensor, *, center: bool = False) -> Spectrum:
+    """The singular values of W `(D, K)`, of a `LinearMap` or a tensor; `center` as for `correlate`.
+
+    Raises InputError where W is zero or not finite.
+    """
+    matrix = _matrix(map)
+    scale = _scale(matrix)
+    eigenvalues = torch.linalg.eigvalsh(_gram(matrix, center=center)).flip(0)[: min(matrix.shape)]
+    values = eigenvalues.clamp_min(0.0).sqrt()
+    largest = float(values[0])
+    if largest <= (_ROUNDING if center else 0.0):
+        raise InputError("W is zero" + (" once the mean over classes is subtracted" if center else ""))
+    shares = values / values.sum()
+    return Spectrum(
+        singular_values=values * scale,
+        effective_rank=float(torch.special.entr(shares).sum().exp()),
+        stable_rank=float((values / largest).square().sum()),
+    )
+
+
+def _matrix(map: HasMatrix | Tensor) -> Tensor:
+    matrix = (map if isinstance(map, Tensor) else map.matrix).detach()
+    if matrix.dim() != 2 or not matrix.numel() or not matrix.is_floating_point():
+        raise InputError(
+            f"W is a floating-point matrix (input values, classes); got shape {tuple(matrix.shape)}, {matrix.dtype}"
+        )
+    return matrix
+
+
+def _scale(matrix: Tensor) -> float:
+    """The largest absolute value of W; squares of 1e200 would overflow, and squares of 1e-200 vanish.
+
+    Raises InputError, naming the class, where W is not finite.
+    """
+    largest = matrix.abs().amax(dim=0)
+    if not bool(largest.isfinite().all()):
+        broken = int((~largest.isfinite()).nonzero()[0])
+        raise InputError(
+            f"the weight vector of class {broken} is not finite",
+            hint="extract W in float64: the scales of the network's layers may be beyond float32",
+        )
+    return float(largest.max()) or 1.0
+
+
+def _gram(matrix: Tensor, *, center: bool) -> Tensor:
+    """W^T W `(K, K)` of W divided by its scale, in float64.
+
+    The mean over classes is subtracted from W and not from its Gram matrix, where a large shared vector would cancel
+    away all digits of what is left.
+    """
+    scale, classes = _scale(matrix), matrix.shape[1]
+    gram = torch.zeros((classes, classes), dtype=torch.float64, device=matrix.device)
+    for rows in matrix.split(max(1, _SLICE // classes)):
+        part = rows.double() / scale
+        if center:
+            part -= part.mean(dim=1, keepdim=True)
+        gram.addmm_(part.T, part)
+    return (gram + gram.T) / 2
+
+
+def _check_norms(norms: Tensor, matrix: Tensor, *, center: bool) -> None:
+    smallest = _ROUNDING if center else 0.0
+    zero = (norms <= smallest).nonzero()
+    if not zero.numel():
+        return
+    message = f"the weight vector of class {int(zero[0])} is " + ("the mean of all classes'" if center else "zero")
+    raise InputError(f"{message}, so it has no direction to correlate (W has shape {tuple(matrix.shape)})")

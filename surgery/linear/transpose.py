@@ -1,0 +1,198 @@
+"""Reverse mode without a forward pass: cotangents go back through an affine graph, one operation after the other.
+
+The transpose of an affine operation does not depend on the point, so nothing has to be computed forward. Convolutions
+and linear layers have their transposes written out; every other operation is cheap and is differentiated at zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import fx
+from torch.fx.node import map_arg
+
+from surgery.graph import Graph, attribute, depends_on_input, nodes_in, operation_name
+from surgery.graph.twins import BATCHES
+
+
+class Transpose:
+    """An affine graph made ready for `count` images or cotangents at a time, on one device and in one dtype."""
+
+    def __init__(self, graph: Graph, count: int, *, device: torch.device, dtype: torch.dtype) -> None:
+        self.graph = graph
+        self.count = count
+        self.device = device
+        self.dtype = dtype
+        self.dependent = depends_on_input(graph.graph)
+        self.source = next(node for node in graph.graph.nodes if node.op == "placeholder")
+        self.constants = dict(self._constants())
+
+    def pull(self, node: fx.Node, cotangents: torch.Tensor, *, to: fx.Node | None = None) -> torch.Tensor:
+        """Take `(count, *shape)` cotangents of `node` back to those of the node `to` (default: the input)."""
+        target = self.source if to is None else to
+        waiting: dict[fx.Node, Any] = {node: cotangents}
+        with torch.no_grad():
+            for current in reversed(list(self.graph.graph.nodes)):
+                if current is target:
+                    break
+                if current in waiting:
+                    self._step(current, waiting.pop(current), waiting)
+        result = waiting.get(target)
+        return self.zeros(target) if result is None else result
+
+    def value_at_zero(self, node: fx.Node) -> torch.Tensor:
+        """The value of `node`, `(count, *shape)`, for images that are zero; zeros that stay zero cost nothing."""
+        values: dict[fx.Node, Any] = {**self.constants, self.source: self.zeros(self.source)}
+        zero = {self.source}
+        with torch.no_grad():
+            for current in self.graph.graph.nodes:
+                if current not in self.dependent or current is self.source:
+                    continue
+                if current.op == "output":
+                    break
+                if operation_name(current) in WRITTEN and current.args[0] in zero and _without_bias(current):
+                    values[current] = self.zeros(current)
+                    zero.add(current)
+                else:
+                    values[current] = self._run(current, values)
+                if current is node:
+                    break
+                zero |= {current} if _is_zero(values[current]) else set()
+        return values[node]
+
+    def zeros(self, node: fx.Node) -> Any:
+        """Zeros of a node's shape that take no memory; a tuple of them for a node that gives several tensors."""
+        return self._zeros_like(*node.meta["twins"])
+
+    def _step(self, node: fx.Node, cotangent: Any, waiting: dict[fx.Node, Any]) -> None:
+        """Hand the cotangent of `node` on to its operands."""
+        written = WRITTEN.get(operation_name(node))
+        source: Any = node.args[0]
+        weight: Any = node.args[1] if len(node.args) > 1 else None
+        if written is not None and source in self.dependent and weight in self.constants:
+            shape = self.zeros(source).shape
+            _add(waiting, source, written(cotangent, shape, self.constants[weight], **node.kwargs))
+        else:
+            self._differentiate(node, cotangent, waiting)
+
+    def _differentiate(self, node: fx.Node, cotangent: Any, waiting: dict[fx.Node, Any]) -> None:
+        """The vector-Jacobian product of one operation at zero, by automatic differentiation."""
+        operands = [item for item in dict.fromkeys(nodes_in([node.args, dict(node.kwargs)])) if item in self.dependent]
+        at_zero = {item: _leaves(self.zeros(item)) for item in operands}
+        with torch.enable_grad():
+            value = self._run(node, {**self.constants, **at_zero})
+        pairs = [
+            (out, into)
+            for out, into in zip(_flat(value), _flat(cotangent), strict=True)
+            if into is not None and out.requires_grad
+        ]
+        inputs = [leaf for item in operands for leaf in _flat(at_zero[item])]
+        if pairs and inputs:
+            outputs, into = zip(*pairs, strict=True)
+            grads = iter(torch.autograd.grad(outputs, inputs, into, allow_unused=True))
+            for item in operands:
+                _add(waiting, item, _like(at_zero[item], grads))
+
+    def _zeros_like(self, first: Any, second: Any) -> Any:
+        if isinstance(first, (tuple, list)):
+            return tuple(self._zeros_like(a, b) for a, b in zip(first, second, strict=True))
+        size = [a + (b - a) * (self.count - BATCHES[0]) for a, b in zip(first.shape, second.shape, strict=True)]
+        return torch.zeros((), dtype=self.dtype, device=self.device).expand(size)
+
+    def _constants(self) -> Iterator[tuple[fx.Node, Any]]:
+        """What does not depend on the values of the input: parameters, sizes, the weights of uniform attention."""
+        values: dict[fx.Node, Any] = {}
+        for node in self.graph.graph.nodes:
+            if node in self.dependent or node.op == "output":
+                continue
+            if node.op == "get_attr":
+                value = attribute(self.graph, str(node.target)).detach()
+            else:
+                stand_ins = {read: self.zeros(read) for read in node.all_input_nodes if read in self.dependent}
+                value = self._run(node, {**values, **stand_ins})
+            values[node] = self._cast(value)
+            yield node, values[node]
+
+    def _run(self, node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
+        function: Callable[..., Any] = node.target  # pyright: ignore[reportAssignmentType]  # calls have callable targets
+        kwargs = map_arg(dict(node.kwargs), values.__getitem__)
+        floating = {key: self.dtype for key, item in kwargs.items() if _is_float(item)}
+        return function(*map_arg(node.args, values.__getitem__), **{**kwargs, **floating})
+
+    def _cast(self, value: Any) -> Any:
+        if not isinstance(value, torch.Tensor):
+            return value
+        return value.to(self.device, self.dtype if value.is_floating_point() else value.dtype)
+
+
+def _is_float(value: Any) -> bool:
+    return isinstance(value, torch.dtype) and value.is_floating_point
+
+
+def _is_zero(value: Any) -> bool:
+    return all(not tensor.any() for tensor in _flat(value))
+
+
+def _without_bias(node: fx.Node) -> bool:
+    return node.args[2] is None
+
+
+def _flat(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, (tuple, list)) else [value]
+
+
+def _leaves(value: Any) -> Any:
+    return tuple(map(_leaves, value)) if isinstance(value, tuple) else value.detach().requires_grad_()
+
+
+def _like(value: Any, grads: Iterator[Any]) -> Any:
+    """Take as many of `grads` as `value` has tensors, in its form."""
+    return tuple(next(grads) for _ in value) if isinstance(value, tuple) else next(grads)
+
+
+def _add(waiting: dict[fx.Node, Any], node: fx.Node, part: Any) -> None:
+    """Add a cotangent to those that wait for `node`; None stands for zero."""
+    known = waiting.get(node)
+    if part is None or known is None:
+        waiting[node] = known if part is None else part
+    elif isinstance(part, tuple):
+        waiting[node] = tuple(b if a is None else a if b is None else a + b for a, b in zip(known, part, strict=True))
+    else:
+        waiting[node] = known + part
+
+
+def _convolution(
+    cotangent: torch.Tensor,
+    shape: torch.Size,
+    weight: torch.Tensor,
+    *,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: int,
+) -> torch.Tensor:
+    """The gradient of a convolution with respect to its input, of which only the shape is needed."""
+    if isinstance(padding, str):
+        spans = [d * (size - 1) for d, size in zip(dilation, weight.shape[2:], strict=True)]
+        padding = [span // 2 if padding == "same" else 0 for span in spans]
+    image = torch.zeros((), dtype=weight.dtype, device=weight.device).expand(shape)
+    wanted, none = (True, False, False), [0] * len(stride)
+    part, _, _ = torch.ops.aten.convolution_backward(
+        cotangent, image, weight, None, stride, padding, dilation, False, none, groups, wanted
+    )
+    return part
+
+
+def _linear(cotangent: torch.Tensor, shape: torch.Size, weight: torch.Tensor) -> torch.Tensor:
+    return cotangent @ weight
+
+
+WRITTEN: Mapping[str, Callable[..., torch.Tensor]] = {
+    "conv1d": _convolution,
+    "conv2d": _convolution,
+    "conv3d": _convolution,
+    "linear": _linear,
+}
+"""The transposes of the operations that cost something, by name."""
