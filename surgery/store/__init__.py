@@ -1,0 +1,24 @@
+"""The store: one HDF5 file for a run, one self-contained group a stage. The only place that imports h5py."""
+
+from __future__ import annotations
+
+from surgery.store.comparing import Comparison as Comparison
+from surgery.store.comparing import compare as compare
+from surgery.store.exporting import write_csv as write_csv
+from surgery.store.exporting import write_npz as write_npz
+from surgery.store.failures import StoreError as StoreError
+from surgery.store.layout import SCHEMA as SCHEMA
+from surgery.store.lock import folder_lock as folder_lock
+from surgery.store.provenance import provenance as provenance
+from surgery.store.reading import Summary as Summary
+from surgery.store.reading import list_groups as list_groups
+from surgery.store.reading import read_group as read_group
+from surgery.store.tree import open_tree as open_tree
+from surgery.store.values import Coordinate as Coordinate
+from surgery.store.values import Group as Group
+from surgery.store.values import Variable as Variable
+from surgery.store.values import class_coordinates as class_coordinates
+from surgery.store.writing import write_group as write_group
+from surgery.store.writing import write_groups as write_groups
+
+load = open_tree

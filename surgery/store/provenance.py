@@ -1,0 +1,84 @@
+"""How a result came about: enough to make it again, or to know why it cannot be."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shlex
+import socket
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("model-surgery", "torch", "torchvision", "timm", "numpy", "scipy", "h5py")
+"""What the numbers depend on."""
+
+
+def provenance(
+    *,
+    recipe: str | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    device: str | None = None,
+    seeds: Mapping[str, int] | None = None,
+    data_digest: str | None = None,
+    wall_seconds: float | None = None,
+    folder: str | Path = ".",
+    packages: Iterable[str] = PACKAGES,
+) -> dict[str, str]:
+    """Return what a group's provenance says, as texts; what is not known is left out.
+
+    `recipe`: its text as it was read. `parameters`: all of them, with defaults filled in. `folder`: whose git commit is
+    noted, and whether its tree was clean.
+    """
+    found = {
+        "recipe": recipe,
+        "parameters": None if parameters is None else _json(parameters),
+        "data_digest": data_digest,
+        "seeds": None if seeds is None else _json(seeds),
+        "device": device,
+        "wall_seconds": None if wall_seconds is None else f"{wall_seconds:.3f}",
+        "command_line": shlex.join(sys.argv),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "host": socket.gethostname(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "packages": _json({name: version for name in packages if (version := _version(name))}),
+        **_git(Path(folder)),
+    }
+    return {name: _encodable(text) for name, text in found.items() if text is not None}
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _encodable(text: str) -> str:
+    """Command lines and paths need not be UTF-8, and HDF5 takes no NUL; both are spelled out."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git(folder: Path) -> dict[str, str | None]:
+    commit = _run_git(folder, "rev-parse", "--verify", "HEAD")
+    changes = _run_git(folder, "status", "--porcelain") if commit else None
+    return {"git_commit": commit, "git_clean": None if changes is None else "no" if changes else "yes"}
+
+
+def _run_git(folder: Path, *words: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", *words], cwd=folder, capture_output=True, text=True, errors="replace", check=False, timeout=20
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
