@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: quickstart install test lint types layers unit coverage speed docs clean
+.PHONY: quickstart install test lint types layers unit coverage speed kill extraction docs clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/surgery linearize --arch torchvision:resnet18
@@ -43,6 +43,12 @@ coverage: $(VENV)/.tested  ## all 80 classification models of torchvision; about
 
 speed: $(VENV)/.tested  ## how long tracing, rewriting and certifying take
 	$(BIN)/python benchmarks/speed.py
+
+kill: $(VENV)/.tested  ## kill writers of a store at 200 random moments; nothing that was reported may be lost
+	$(BIN)/python benchmarks/kill_store.py --times 200
+
+extraction: $(VENV)/.tested  ## how long W takes beside the alternatives; add LARGE=--large for the big networks
+	$(BIN)/python benchmarks/extract.py $(LARGE)
 
 docs: $(VENV)/.tested
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[docs]"

@@ -10,10 +10,13 @@ import typer
 from surgery_cli.application import Application, Command
 from surgery_cli.commands.apply import apply
 from surgery_cli.commands.certify import certify
+from surgery_cli.commands.cluster import cluster
 from surgery_cli.commands.diff import diff
 from surgery_cli.commands.doctor import doctor
+from surgery_cli.commands.extract import extract
 from surgery_cli.commands.inspect import inspect
 from surgery_cli.commands.linearize import linearize
+from surgery_cli.commands.results import results
 from surgery_cli.commands.rules import rules
 from surgery_cli.options import Debug
 from surgery_cli.version import version
@@ -24,6 +27,8 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "inspect": inspect,
     "diff": diff,
     "certify": certify,
+    "extract": extract,
+    "cluster": cluster,
     "rules": rules,
     "doctor": doctor,
 }
@@ -72,6 +77,7 @@ def surgery(
 
 for name, function in COMMANDS.items():
     app.command(name, cls=Command)(function)
+app.add_typer(results)
 
 
 def main() -> None:

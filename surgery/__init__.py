@@ -14,9 +14,15 @@ if TYPE_CHECKING:
     from surgery.graph import save_graph as save_graph
     from surgery.graph import to_networkx as to_networkx
     from surgery.graph import trace as trace
+    from surgery.hierarchy import Hierarchy as Hierarchy
+    from surgery.hierarchy import cluster as cluster
     from surgery.linear import AffineCertificate as AffineCertificate
     from surgery.linear import Linearized as Linearized
+    from surgery.linear import LinearMap as LinearMap
     from surgery.linear import certify as certify
+    from surgery.linear import correlate as correlate
+    from surgery.linear import extract as extract
+    from surgery.linear import feature_distance as feature_distance
     from surgery.linear import linearize as linearize
     from surgery.models import load_model as load_model
     from surgery.rewrite import Plan as Plan
@@ -27,14 +33,20 @@ if TYPE_CHECKING:
     from surgery.rewrite import load_rules as load_rules
     from surgery.rewrite import plan as plan
     from surgery.rewrite import save_plan as save_plan
+    from surgery.store import load as load
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "surgery.graph": ("Graph", "load_graph", "save_graph", "to_networkx", "trace"),
-    "surgery.linear": ("AffineCertificate", "Linearized", "certify", "linearize"),
+    "surgery.hierarchy": ("Hierarchy", "cluster"),
+    "surgery.linear": (
+        *("AffineCertificate", "LinearMap", "Linearized"),
+        *("certify", "correlate", "extract", "feature_distance", "linearize"),
+    ),
     "surgery.models": ("load_model",),
     "surgery.rewrite": ("Plan", "Rewrite", "RuleSet", "apply", "load_plan", "load_rules", "plan", "save_plan"),
+    "surgery.store": ("load",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -16,7 +16,7 @@ from surgery_cli.errors import ExitCode
 from surgery_cli.version import version
 
 PACKAGES = ("torch", "torchvision", "numpy", "networkx", "safetensors", "pydantic", "typer", "rich")
-EXTRAS = {"timm": ("timm",), "onnx": ("onnx", "onnxscript")}
+EXTRAS = {"analysis": ("xarray", "h5netcdf"), "timm": ("timm",), "onnx": ("onnx", "onnxscript")}
 """The packages behind each extra of the distribution."""
 
 

@@ -1,0 +1,175 @@
+"""`surgery extract`: W, b and C of a linear sub-network, into a store."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from surgery_cli import options
+from surgery_cli.console import Output
+from surgery_cli.loading import ModelOptions, Opened, open_graph
+
+if TYPE_CHECKING:
+    from surgery.graph import Graph
+
+Store = Annotated[
+    Path,
+    typer.Option(
+        "--output", "-o", metavar="FILE.h5", help="Store that the group is added to.", rich_help_panel=options.RESULT
+    ),
+]
+At = Annotated[
+    str | None,
+    typer.Option(
+        "--at",
+        metavar="NODE",
+        help="Map of an inner node or module instead of the output.",
+        rich_help_panel=options.RESULT,
+    ),
+]
+Name = Annotated[
+    str, typer.Option("--group", metavar="NAME", help="Name of the group.", rich_help_panel=options.RESULT)
+]
+Replace = Annotated[
+    bool, typer.Option("--replace", help="Replace the group if it is there.", rich_help_panel=options.RESULT)
+]
+Names = Annotated[
+    str | None,
+    typer.Option(
+        "--class-names",
+        metavar="NAME|A,B,...",
+        help="Names of the classes: those of a known hierarchy (cifar10, stl10, cifar100), or a list.",
+        rich_help_panel=options.RESULT,
+    ),
+]
+Memory = Annotated[
+    float | None,
+    typer.Option(
+        "--max-memory",
+        metavar="GIB",
+        min=0.001,
+        help="Memory for products, in GiB.  [default: a quarter of what is free]",
+    ),
+]
+
+
+def extract(
+    output: Store,
+    model: options.ModelFile = None,
+    rules: options.Rules = None,
+    at: At = None,
+    group: Name = "linear",
+    replace: Replace = False,
+    class_names: Names = None,
+    max_memory: Memory = None,
+    arch: options.Architecture = None,
+    input_shape: options.InputShape = None,
+    num_classes: options.Classes = None,
+    arg: options.Arguments = None,
+    factory: options.Factory = None,
+    trust_pickle: options.TrustPickle = False,
+    seed: options.Seed = 0,
+    as_json: options.AsJson = False,
+    debug: options.Debug = False,
+) -> None:
+    """Write W and the correlations of a linear sub-network to a store.
+
+    Weight matrix, bias, both kinds of correlation, spectrum and scales make one group. A graph that is affine already
+    is taken as it is; any other model is linearized first.
+
+    \b
+    surgery extract linear.safetensors -o W.h5
+    surgery extract model.pt --arch resnet18 --class-names cifar10 -o W.h5
+    surgery extract model.pt --arch resnet18 --at layer3 --group layer3 -o W.h5
+    """
+    from surgery.files import check_writable
+
+    check_writable(output)
+    out = Output(as_json=as_json, debug=debug)
+    opened = open_graph(
+        ModelOptions(
+            path=model,
+            architecture=arch,
+            input_shape=input_shape,
+            classes=num_classes,
+            arguments=arg,
+            factory=factory,
+            trust_pickle=trust_pickle,
+            seed=seed,
+        ),
+        out,
+    )
+    start = time.perf_counter()
+    with out.working("linearizing"):
+        graph = _affine(opened, rules)
+    from surgery.linear import certify
+    from surgery.linear import extract as extract_map
+    from surgery.store import provenance, write_group
+    from surgery.store.stages import linear_group
+
+    with out.working("certifying"):
+        certificate = certify(graph)
+    with out.progress("extracting") as progress:
+        map = extract_map(
+            graph,
+            at=at,
+            certificate=certificate,
+            max_memory=None if max_memory is None else int(max_memory * 2**30),
+            progress=progress,
+        )
+    parameters = {**map.provenance, "model_file": str(model), "architecture": arch, "rules": rules or ["linearize"]}
+    written = linear_group(
+        map,
+        certificate=certificate,
+        class_names=_class_names(class_names, len(map.bias)),
+        provenance=provenance(
+            parameters=parameters,
+            device=str(map.provenance["device"]),
+            seeds={"weights": seed} if model is None else {},
+            wall_seconds=time.perf_counter() - start,
+        ),
+        name=group,
+    )
+    write_group(output, written, replace=replace)
+    facts = {key: written.attributes[key] for key in ("effective_rank", "stable_rank", "certificate")}
+    out.data({"written": str(output), "group": group, "weight": list(map.weight.shape), **map.provenance, **facts})
+    out.show(*_view(opened, map, written.attributes))
+    out.note(f"written: group {group} of {output}")
+
+
+def _affine(opened: Opened, rules: list[str] | None) -> Graph:
+    """The graph itself where it is affine and no rules are asked for, else its linear sub-network."""
+    from surgery.linear import offenders
+    from surgery.rewrite import apply, plan
+
+    if rules is None and not offenders(opened.graph):
+        return opened.graph
+    return apply(plan(opened.graph, rules or ["linearize"])).module
+
+
+def _class_names(text: str | None, count: int) -> tuple[str, ...]:
+    from surgery.errors import InputError
+    from surgery.hierarchy import NAMED, named
+
+    if text is None:
+        return tuple(str(label) for label in range(count))
+    names = (
+        tuple(part.strip() for part in text.split(",")) if "," in text or text not in NAMED else named(text).class_names
+    )
+    if len(names) != count or len(set(names)) != count:
+        raise InputError(f"--class-names {text}: {len(set(names))} different names for {count} outputs")
+    return names
+
+
+def _view(opened: Opened, map: Any, attributes: Any) -> list[str]:
+    shape = "x".join(str(size) for size in map.weight.shape)
+    said = map.provenance
+    return [
+        f"{opened.graph.model_name}  {opened.source}",
+        f"  W {shape}, {said['products']} products of node {said['basis']}, {said['dtype']} on {said['device']},"
+        f" {float(said['seconds']):.2f} s",
+        f"  effective rank {attributes['effective_rank']:.2f}, stable rank {attributes['stable_rank']:.2f}",
+    ]

@@ -1,0 +1,130 @@
+"""`surgery results`: what is in a store, shown, compared and exported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from surgery_cli import options
+from surgery_cli.application import Command
+from surgery_cli.commands.export import GroupName, Store, VariableName, export, holding, read
+from surgery_cli.console import Output
+from surgery_cli.errors import ExitCode
+
+if TYPE_CHECKING:
+    from surgery.store import Group
+
+JSON_ENTRIES = 10_000
+"""Entries of an array that `show --json` prints without being asked for this very variable."""
+
+results = typer.Typer(name="results", rich_markup_mode=None)
+
+
+@results.callback(invoke_without_command=True)
+def _results(context: typer.Context) -> None:
+    """Look at the results of runs: list, show, compare, export.
+
+    \b
+    surgery results ls runs/first
+    surgery results show runs/first linear
+    surgery results compare runs/first runs/second
+    surgery results export runs/first --csv -o tables
+    """
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@results.command("ls", cls=Command)
+def ls(path: Store = Path(), as_json: options.AsJson = False, debug: options.Debug = False) -> None:
+    """List the groups of a store: kind, variables, when written, size.
+
+    \b
+    surgery results ls
+    surgery results ls runs/first
+    surgery results ls W.h5 --json
+    """
+    out = Output(as_json=as_json, debug=debug)
+    from surgery.store import list_groups
+    from surgery_cli.show import results as view
+
+    found = list_groups(path)
+    out.data({"groups": [view.summary_dict(item) for item in found]})
+    out.show(*view.listing(found))
+
+
+@results.command("show", cls=Command)
+def show(
+    path: Store,
+    group: GroupName = None,
+    variable: VariableName = None,
+    verbose: options.Verbose = False,
+    as_json: options.AsJson = False,
+    debug: options.Debug = False,
+) -> None:
+    """Show groups with their numbers, drawing matrices.
+
+    A matrix of classes against classes is drawn as coloured blocks, in the order of the superclasses where the store
+    has some. Where the output is not a terminal, or NO_COLOR is set, it is printed as numbers.
+
+    \b
+    surgery results show runs/first
+    surgery results show runs/first linear
+    surgery results show W.h5 linear --variable correlation
+    """
+    out = Output(as_json=as_json, debug=debug)
+    with out.working("reading"):
+        groups = read(path, group)
+    from surgery.store.exporting import group_dict, variable_dict, variable_of
+    from surgery_cli.show import results as view
+
+    if variable is None:
+        out.data({"groups": [group_dict(item, limit=JSON_ENTRIES) for item in groups]})
+        if not as_json:
+            surface = view.surface(view.superclasses(_read_classes(path)), verbose=verbose)
+            out.show(*(line for item in groups for line in view.group_view(item, surface)))
+        return
+    chosen = holding(groups, variable)
+    found = variable_of(chosen, variable)
+    out.data({"group": chosen.name, "name": found.name, **variable_dict(found)})
+    if not as_json:
+        surface = view.surface(view.superclasses(_read_classes(path)), verbose=verbose)
+        out.show(*view.variable_view(chosen, found, surface))
+
+
+@results.command("compare", cls=Command)
+def compare(
+    first: Annotated[Path, typer.Argument(metavar="A", help="A store or a run folder.", show_default=False)],
+    second: Annotated[Path, typer.Argument(metavar="B", help="Another one.", show_default=False)],
+    as_json: options.AsJson = False,
+    debug: options.Debug = False,
+) -> int:
+    """Compare two stores: groups, variables, attributes and provenance.
+
+    Exits with 0 if the results are the same, 1 if not. Provenance is shown and does not count: two runs never have the
+    same one.
+
+    \b
+    surgery results compare runs/first runs/second
+    surgery results compare A.h5 B.h5 --json
+    """
+    out = Output(as_json=as_json, debug=debug)
+    from surgery import store
+    from surgery_cli.show import results as view
+
+    with out.working("comparing"):
+        found = store.compare(first, second)
+    out.data(view.comparison_dict(found))
+    out.show(*view.comparison_view(found, first, second))
+    return ExitCode.DONE if found.same else ExitCode.FAILED
+
+
+results.command("export", cls=Command)(export)
+
+
+def _read_classes(path: Path) -> list[Group]:
+    """The groups that say which superclass a class is in."""
+    from surgery.store import list_groups, read_group
+
+    return [read_group(path, item.name) for item in list_groups(path) if "superclass" in item.shapes]

@@ -1,0 +1,247 @@
+"""`surgery results`: what people and programs see of a store."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+from typer.testing import CliRunner
+
+from surgery.store import Group, Variable, class_coordinates, write_group
+from surgery_cli.main import app
+from surgery_cli.show.matrix import Order, Surface, matrix_view, scale_of
+
+NAMES = ("plane", "cat", "dög", "ship")
+MATRIX = np.array([[1, -0.5, -0.5, 0.5], [-0.5, 1, 0.75, -0.5], [-0.5, 0.75, 1, -0.5], [0.5, -0.5, -0.5, 1]])
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run folder with W and a hierarchy."""
+    pair = ("class", "class_other")
+    weight = np.arange(4 * 3 * 2 * 2, dtype=np.float32).reshape(4, 3, 2, 2)
+    linear = Group(
+        name="linear",
+        kind="linear",
+        coordinates=class_coordinates(NAMES),
+        variables=(
+            Variable(name="weight", data=weight, dimensions=("class", "channel", "row", "column"), long_name="W"),
+            Variable(name="correlation", data=MATRIX, dimensions=pair, long_name="correlations of the columns of W"),
+        ),
+        attributes={"model": "resnet18"},
+        provenance={"recipe": "one\ntwo"},
+    )
+    superclass = Variable(name="superclass", data=np.array(["thing", "animal", "animal", "thing"]),
+                          dimensions=("class",), long_name="superclass")  # fmt: skip
+    hierarchy = Group(
+        name="hierarchy", kind="hierarchy", coordinates=class_coordinates(NAMES)[:1], variables=(superclass,)
+    )
+    folder = tmp_path / "first"
+    folder.mkdir()
+    write_group(folder, linear)
+    write_group(folder, hierarchy)
+    return folder
+
+
+def surgery(*words: object, code: int = 0) -> str:
+    result = CliRunner().invoke(app, ["results", *map(str, words)])
+    assert result.exit_code == code, result.output
+    return result.stdout
+
+
+def data(*words: object, code: int = 0) -> Any:
+    return json.loads(surgery(*words, "--json", code=code))
+
+
+def test_ls(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = surgery("ls", run)
+    assert "linear" in text
+    assert "weight 4x3x2x2, correlation 4x4" in text
+    monkeypatch.chdir(run)
+    assert surgery("ls") == surgery("ls", "results.h5") == text
+    [first, second] = data("ls")["groups"]
+    assert (first["name"], second["kind"]) == ("linear", "hierarchy")
+    assert first["variables"]["weight"] == {"dimensions": ["class", "channel", "row", "column"], "shape": [4, 3, 2, 2]}
+
+
+def test_show_puts_classes_of_a_superclass_together(run: Path) -> None:
+    text = surgery("show", run, "linear")
+    rows = [line.split() for line in text.splitlines() if line.strip().startswith(NAMES)]
+    table = [row for row in rows if len(row) == 5]
+    assert [row[0] for row in table] == ["plane", "ship", "cat", "dög"]
+    assert [float(entry) for entry in table[2][1:]] == [-0.5, -0.5, 1, 0.75]
+    assert "superclasses of group 'hierarchy'" in text
+    assert "one ... (2 lines)" in text
+    assert "resnet18" in text
+
+
+def test_show_of_one_variable(run: Path) -> None:
+    assert "'thing' 'animal'" in surgery("show", run, "--variable", "superclass")
+    found = data("show", run, "linear", "--variable", "weight")
+    assert np.array_equal(np.array(found["values"]), np.arange(48).reshape(4, 3, 2, 2))
+    assert data("show", run)["groups"][0]["variables"]["correlation"]["values"] == MATRIX.tolist()
+
+
+def test_compare(run: Path, tmp_path: Path) -> None:
+    assert "The results are the same." in surgery("compare", run, run)
+    other = tmp_path / "second"
+    other.mkdir()
+    changed = Variable(name="correlation", data=MATRIX + 0.25, dimensions=("class", "class_other"), long_name="C")
+    write_group(other, Group(name="linear", kind="linear", coordinates=class_coordinates(NAMES), variables=(changed,)))
+    text = surgery("compare", run, other, code=1)
+    assert "The results differ." in text
+    assert re.search(r"linear/correlation +0\.25", text)
+    assert "hierarchy" in text
+    found = data("compare", run, other, code=1)
+    assert (found["same"], found["only_first"], found["only_second"]) == (False, ["hierarchy"], [])
+    assert found["largest"] == {"linear/correlation": 0.25}
+
+
+def test_export(run: Path, tmp_path: Path) -> None:
+    rows = list(csv.reader(io.StringIO(surgery("export", run, "linear", "--variable", "correlation", "--csv"))))
+    assert rows[0][1:] == list(NAMES)
+    assert surgery("export", run, "--csv", "-o", tmp_path / "tables") == ""
+    names = {"linear.weight.csv", "linear.correlation.csv", "hierarchy.superclass.csv"}
+    assert {item.name for item in (tmp_path / "tables").iterdir()} == names
+    surgery("export", run, "linear", "--npz", "-o", tmp_path / "linear.npz")
+    with np.load(tmp_path / "linear.npz") as found:
+        assert np.array_equal(found["linear/correlation"], MATRIX)
+        assert found["linear/class"].tolist() == list(NAMES)
+    surgery("export", run, "--json", "-o", tmp_path / "all.json")
+    assert json.loads((tmp_path / "all.json").read_text()) == json.loads(surgery("export", run, "--json"))
+    one = data("export", run, "--variable", "superclass")["groups"]
+    assert [(item["name"], list(item["variables"]), list(item["coordinates"])) for item in one] == [
+        ("hierarchy", ["superclass"], ["class"])
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["ls", "nowhere.h5"], "no such file"),
+        (["show", "first", "linaer"], "did you mean 'linear'"),
+        (["show", "first", "--variable", "wieght"], "there are: correlation, superclass, weight"),
+        (["show", "first", "linear", "--variable", "superclass"], "there are: correlation, weight"),
+        (["compare", "first"], "Missing argument 'B'"),
+        (["export", "first"], "--csv, --json, --npz; found none"),
+        (["export", "first", "--csv", "--npz"], "found --csv and --npz"),
+        (["export", "first", "--npz"], "expected -o"),
+        (["export", "first", "--csv"], "expected -o"),
+        (["export", "first", "--csv", "-o", "first"], "found a folder"),
+        (["export", "first", "--npz", "-o", "no/where.npz"], "does not exist"),
+        (["lst"], "lst"),
+    ],
+)
+def test_bad_input(run: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], says: str) -> None:
+    monkeypatch.chdir(run.parent)
+    result = CliRunner().invoke(app, ["results", *words])
+    assert (result.exit_code, result.stdout) == (2, ""), result.output
+    assert says in result.stderr
+    assert "Traceback" not in result.stderr
+    error = json.loads(CliRunner().invoke(app, ["results", *words, "--json"]).stdout or "{}")
+    assert "error" in error or words == ["export", "first"]
+
+
+def test_errors_of_export_are_json_too(run: Path) -> None:
+    assert data("export", run, "nothing", code=2)["error"]["type"] == "StoreError"
+
+
+@pytest.mark.parametrize("command", ["", "ls", "show", "compare", "export"])
+def test_examples_are_real(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    run.rename(runs / "first")
+    (runs / "second").symlink_to(runs / "first")
+    for name in ("W.h5", "A.h5", "B.h5"):
+        (tmp_path / name).symlink_to(runs / "first" / "results.h5")
+    (tmp_path / "results.h5").symlink_to(tmp_path / "W.h5")
+    monkeypatch.chdir(tmp_path)
+    text = surgery(*([command] if command else []), "--help")
+    examples = re.findall(r"^ +surgery (results .*)$", text, re.MULTILINE)
+    assert examples
+    for example in examples:
+        result = CliRunner().invoke(app, shlex.split(example))
+        assert result.exit_code == 0, (example, result.output)
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = """
+import sys
+from surgery_cli.main import main
+sys.argv = ["surgery", "results", "show", "--help"]
+try:
+    main()
+finally:
+    print("HEAVY", *sorted({"torch", "numpy", "h5py", "xarray", "rich"} & sys.modules.keys()), file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[-1] == "HEAVY"
+
+
+# Blocks
+
+
+def drawn(matrix: np.ndarray, names: tuple[str, ...], *, width: int = 80, order: Order | None = None) -> list[str]:
+    """The lines of a matrix on a terminal with colours."""
+    target = Console(force_terminal=True, color_system="truecolor", width=width, legacy_windows=False)
+    with target.capture() as captured:
+        for item in matrix_view(matrix, names, Surface(colours=True, width=width, order=order, everything=False)):
+            target.print(item)
+    return captured.get().splitlines()
+
+
+def colours(line: str) -> list[tuple[int, ...]]:
+    """The background of each entry of a line."""
+    found = re.findall(r"48;2;(\d+);(\d+);(\d+)m( +)", line)
+    return [tuple(map(int, item[:3])) for item in found for _ in range(len(item[3]) // 2)]
+
+
+def test_blocks_are_blue_above_zero_and_red_below() -> None:
+    lines = drawn(MATRIX, NAMES)
+    row = colours(next(line for line in lines if "cat" in line))
+    assert row[1] == (33, 102, 172)
+    assert row[0] == row[3]
+    assert row[0][0] > row[0][2], "red"
+    assert row[2][2] > row[2][0], "blue"
+    assert "-1 " in lines[-1]
+    assert scale_of(np.array([[0.0, 5.0]])).low == 0
+
+
+def test_blocks_stand_apart_by_superclass() -> None:
+    order = Order(group="hierarchy", classes=NAMES, superclasses=("thing", "animal", "animal", "thing"))
+    lines = drawn(MATRIX, NAMES, order=order)
+    names = [name for line in lines for name in NAMES if name in line]
+    assert names == ["plane", "ship", "cat", "dög"]
+    assert any(not line.strip() for line in lines[2:5]), "a gap between the superclasses"
+
+
+def test_many_classes_are_drawn_as_means() -> None:
+    matrix = np.kron(np.eye(2), np.ones((100, 100)))
+    lines = drawn(matrix, tuple(f"class {number}" for number in range(200)), width=60)
+    assert "mean over" in lines[0]
+    assert all(len(re.sub(r"\x1b\[[0-9;]*m", "", line)) <= 60 for line in lines)
+    assert colours(lines[1])[0] == (33, 102, 172)
+    assert colours(lines[1])[-1] == (247, 247, 247)
+
+
+def test_entries_that_are_no_numbers_are_marked() -> None:
+    matrix = np.array([[np.nan, 1], [np.inf, 0]])
+    assert sum(line.count("??") for line in drawn(matrix, ("a", "b"))) == 2
+
+
+def test_wide_and_long_names_keep_the_blocks_in_line() -> None:
+    lines = drawn(np.eye(3), ("犬 🐕", "plane", "a name that is far too long to stand beside a row"))
+    bare = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in lines[:3]]
+    assert {cell_len(line) for line in bare} == {2 + 20 + 1 + 2 * 3}
+    assert bare[2].startswith("  a name that is far …")
