@@ -1,15 +1,17 @@
 """How long W takes: Algorithm 1 as published, a plain loop, one batched product by autograd, and `surgery.extract`.
 
-    python benchmarks/extract.py [--repeat 5] [--large]
+    python benchmarks/extract.py [--repeat 5] [--large] [--all]
 
 All in one process and in turn, on the same linear sub-network; medians. The convolution limit is the time that the
 network's convolutions take forward for K images on this machine. With --large, torchvision's ResNet-18 and ResNet-50 at
-224 pixels with 1000 classes follow; there the loop is timed on 20 classes and multiplied.
+224 pixels with 1000 classes follow; there the loop is timed on 20 classes and multiplied. With --all, W is checked for
+every classification model of torchvision: <u, F(x) - F(0)> = <W u, x> for random x and u, which takes one product each.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import resource
 import statistics
 import time
@@ -21,19 +23,24 @@ import torchvision
 
 import surgery
 from surgery.graph import Graph, attribute, computing, operation_name
-from surgery.models import build
+from surgery.linear.probe import run
+from surgery.linear.transpose import Transpose
+from surgery.models import build, open_model
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--large", action="store_true")
+    parser.add_argument("--all", action="store_true")
     arguments = parser.parse_args()
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
     small(arguments.repeat)
     if arguments.large:
         for name in ("resnet18", "resnet50"):
             large(name)
+    if arguments.all:
+        every_model()
 
 
 def small(repeat: int) -> None:
@@ -74,6 +81,37 @@ def large(name: str) -> None:
     print(f"torchvision {name}, 224 pixels, K = 1000: {products} products of {basis}")
     print(f"  Algorithm 1 as published {published:.0f} s, surgery.extract {seconds:.0f} s, {published / seconds:.1f} x")
     print(f"  peak memory beyond what was there before {peak / 2**20:.2f} GiB, of that W {weight / 2**30:.2f} GiB")
+
+
+def every_model() -> None:
+    """The adjoint identity for every model, in float32 and where that overflows in float64."""
+    names = torchvision.models.list_models(module=torchvision.models)
+    errors: dict[str, float] = {}
+    for name in names:
+        torch.manual_seed(0)
+        opened = open_model(None, architecture=f"torchvision:{name}")
+        for parameter in opened.module.parameters():
+            if parameter.dim() > 1 and not parameter.any():
+                torch.nn.init.trunc_normal_(parameter, std=0.02)
+        example = torch.zeros((1, *(opened.input_shape or (3, 224, 224))))
+        graph = surgery.apply(surgery.plan(surgery.trace(opened.module, example), "linearize")).module
+        for dtype in (torch.float32, torch.float64):
+            errors[name] = adjoint_error(graph, dtype)
+            if math.isfinite(errors[name]):
+                break
+        print(f"  {name:<24} {str(dtype).removeprefix('torch.')} {errors[name]:.1e}", flush=True)
+    print(f"adjoint identity: largest error {max(errors.values()):.1e} of the output, {len(names)} models")
+
+
+def adjoint_error(graph: Graph, dtype: torch.dtype) -> float:
+    """How far <u, F(x) - F(0)> is from <W u, x>, relative to |u| |F(x) - F(0)|."""
+    x = torch.randn((1, *graph.input_shape), dtype=dtype)
+    output = next(node for node in graph.graph.nodes if node.op == "output").args[0]
+    values = [value for node, value in run(graph, torch.cat([x, 0 * x]), dtype=dtype) if node is output]
+    difference = values[0][0] - values[0][1]
+    u = torch.randn((1, *difference.shape), dtype=dtype)
+    pulled = Transpose(graph, 1, device=torch.device("cpu"), dtype=dtype).pull(output, u)
+    return float(abs((u[0] * difference).sum() - (pulled * x).sum()) / (u.norm() * difference.norm()))
 
 
 def loop(graph: Graph, classes: range, *, parameters: bool) -> torch.Tensor:

@@ -20,19 +20,36 @@ RuleSetName = Annotated[
 ]
 
 
-def rules(name: RuleSetName = None, as_json: options.AsJson = False, debug: options.Debug = False) -> None:
+Vocabulary = Annotated[
+    bool, typer.Option("--vocabulary", help="List the operations and kinds that rules are written with.")
+]
+
+
+def rules(
+    name: RuleSetName = None,
+    vocabulary: Vocabulary = False,
+    as_json: options.AsJson = False,
+    debug: options.Debug = False,
+) -> None:
     """List the shipped rulesets, show one, or check a file of yours.
 
     \b
     surgery rules
     surgery rules linearize
     surgery rules mine.toml
+    surgery rules --vocabulary
     """
     out = Output(as_json=as_json, debug=debug)
     with out.working("loading torch"):
         from surgery.rewrite import load_rules, shipped_rulesets
     from surgery_cli.show import rulesets as view
 
+    if vocabulary:
+        from surgery_cli.show.vocabulary import vocabulary_dict, vocabulary_view
+
+        out.data(vocabulary_dict())
+        out.show(vocabulary_view())
+        return
     if name is None:
         found = [load_rules(item) for item in shipped_rulesets()]
         out.data({"rulesets": [view.summary_dict(item) for item in found]})

@@ -39,8 +39,8 @@ def probe(graph: Graph, *, generator: torch.Generator | None = None) -> Probe:
     return Probe(scales=scales, superposition_error=error, broken=_broken(graph, scales))
 
 
-def run(graph: Graph, images: torch.Tensor) -> Iterator[tuple[fx.Node, Any]]:
-    """Run `graph` in float64 whatever the dtype of its weights, yielding each node with its value.
+def run(graph: Graph, images: torch.Tensor, *, dtype: torch.dtype = torch.float64) -> Iterator[tuple[fx.Node, Any]]:
+    """Run `graph` in `dtype` whatever the dtype of its weights, yielding each node with its value.
 
     A value is dropped once its last reader has run; a weight is converted when it is read.
     """
@@ -51,13 +51,13 @@ def run(graph: Graph, images: torch.Tensor) -> Iterator[tuple[fx.Node, Any]]:
     values: dict[fx.Node, Any] = {}
     with torch.no_grad():
         for node in graph.graph.nodes:
-            values[node] = _in_float64(_value(graph, node, values, images))
+            values[node] = _converted(_value(graph, node, values, images, dtype), dtype)
             yield node, values[node]
             for read in spent.get(node, ()):
                 del values[read]
 
 
-def _value(graph: Graph, node: fx.Node, values: Mapping[fx.Node, Any], images: torch.Tensor) -> Any:
+def _value(graph: Graph, node: fx.Node, values: Mapping[fx.Node, Any], images: torch.Tensor, dtype: torch.dtype) -> Any:
     if node.op == "placeholder":
         return images
     if node.op == "get_attr":
@@ -67,18 +67,18 @@ def _value(graph: Graph, node: fx.Node, values: Mapping[fx.Node, Any], images: t
         return args[0]
     function: Callable[..., Any] = node.target  # pyright: ignore[reportAssignmentType]  # calls have callable targets
     kwargs = map_arg(dict(node.kwargs), values.__getitem__)
-    return function(*args, **{key: torch.float64 if _is_float(item) else item for key, item in kwargs.items()})
+    return function(*args, **{key: dtype if _is_float(item) else item for key, item in kwargs.items()})
 
 
 def _is_float(value: Any) -> bool:
     return isinstance(value, torch.dtype) and value.is_floating_point
 
 
-def _in_float64(value: Any) -> Any:
+def _converted(value: Any, dtype: torch.dtype) -> Any:
     if isinstance(value, torch.Tensor):
-        return value.double() if value.is_floating_point() and value.dtype != torch.float64 else value
-    if isinstance(value, (tuple, list)):
-        return type(value)(_in_float64(item) for item in value) if type(value) in (tuple, list) else value
+        return value.to(dtype) if value.is_floating_point() else value
+    if type(value) in (tuple, list):
+        return type(value)(_converted(item, dtype) for item in value)
     return value
 
 

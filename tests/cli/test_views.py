@@ -155,3 +155,14 @@ def test_column_of_nothing_takes_no_room_from_the_others() -> None:
 
 def test_long_sparkline_keeps_its_width() -> None:
     assert len(sparkline([float(value) for value in range(1, 500)], width=48)) == 48
+
+
+def test_vocabulary_lists_every_operation_and_kind() -> None:
+    from surgery.graph import KINDS, OPERATIONS
+
+    shown = CliRunner().invoke(app, ["rules", "--vocabulary"])
+    assert shown.exit_code == 0
+    assert all(f"{name}(" in shown.stdout for name in OPERATIONS)
+    data = json.loads(CliRunner().invoke(app, ["rules", "--vocabulary", "--json"]).stdout)
+    assert data["kinds"].keys() == KINDS.keys()
+    assert data["operations"]["conv2d"]["operands"] == ["input", "weight", "bias"]
