@@ -31,7 +31,7 @@ def p_value(C: Matrix, groups: Partition, *, permutations: int, generator: torch
     """
     as_given = np.arange(len(C))[None, :]
     observed = float(_sums_within(C, groups, as_given)[0])
-    floor = observed - 1e-9 * max(1.0, float(np.abs(C).sum()))  # what differs by rounding is as strong
+    floor = observed - 1e-12 * float(np.abs(C).sum())  # what differs by rounding is as strong
     if count_partitions([len(group) for group in groups]) <= permutations:
         sums = [sum(C[i, j] for group in tried for i, j in combinations(group, 2)) for tried in all_partitions(groups)]
         return float(np.mean(np.array(sums) >= floor))

@@ -96,7 +96,8 @@ def _scale(matrix: Tensor) -> float:
 
     Raises InputError, naming the class, where W is not finite.
     """
-    largest = matrix.abs().amax(dim=0)
+    low, high = matrix.aminmax(dim=0)  # abs() would copy W
+    largest = torch.maximum(-low, high)
     if not bool(largest.isfinite().all()):
         broken = int((~largest.isfinite()).nonzero()[0])
         raise InputError(
