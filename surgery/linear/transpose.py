@@ -28,6 +28,7 @@ class Transpose:
         self.dependent = depends_on_input(graph.graph)
         self.source = next(node for node in graph.graph.nodes if node.op == "placeholder")
         self.constants = dict(self._constants())
+        self.blank = torch.zeros(0, dtype=dtype, device=device)
 
     def pull(self, node: fx.Node, cotangents: torch.Tensor, *, to: fx.Node | None = None) -> torch.Tensor:
         """Take `(count, *shape)` cotangents of `node` back to those of the node `to` (default: the input)."""
@@ -72,8 +73,7 @@ class Transpose:
         source: Any = node.args[0]
         weight: Any = node.args[1] if len(node.args) > 1 else None
         if written is not None and source in self.dependent and weight in self.constants:
-            shape = self.zeros(source).shape
-            _add(waiting, source, written(cotangent, shape, self.constants[weight], **node.kwargs))
+            _add(waiting, source, written(cotangent, self._blank(source), self.constants[weight], **node.kwargs))
         else:
             self._differentiate(node, cotangent, waiting)
 
@@ -94,6 +94,13 @@ class Transpose:
             grads = iter(torch.autograd.grad(outputs, inputs, into, allow_unused=True))
             for item in operands:
                 _add(waiting, item, _like(at_zero[item], grads))
+
+    def _blank(self, node: fx.Node) -> torch.Tensor:
+        """Contiguous zeros of a node's shape in memory that all share; kernels would copy zeros that take none."""
+        shape = self.zeros(node).shape
+        if self.blank.numel() < shape.numel():
+            self.blank = torch.zeros(shape.numel(), dtype=self.dtype, device=self.device)
+        return self.blank[: shape.numel()].view(shape)
 
     def _zeros_like(self, first: Any, second: Any) -> Any:
         if isinstance(first, (tuple, list)):
@@ -165,7 +172,7 @@ def _add(waiting: dict[fx.Node, Any], node: fx.Node, part: Any) -> None:
 
 def _convolution(
     cotangent: torch.Tensor,
-    shape: torch.Size,
+    image: torch.Tensor,
     weight: torch.Tensor,
     *,
     stride: Any,
@@ -173,11 +180,10 @@ def _convolution(
     dilation: Any,
     groups: int,
 ) -> torch.Tensor:
-    """The gradient of a convolution with respect to its input, of which only the shape is needed."""
+    """The gradient of a convolution with respect to its input `image`, of which only the shape matters."""
     if isinstance(padding, str):
         spans = [d * (size - 1) for d, size in zip(dilation, weight.shape[2:], strict=True)]
         padding = [span // 2 if padding == "same" else 0 for span in spans]
-    image = torch.zeros((), dtype=weight.dtype, device=weight.device).expand(shape)
     wanted, none = (True, False, False), [0] * len(stride)
     part, _, _ = torch.ops.aten.convolution_backward(
         cotangent, image, weight, None, stride, padding, dilation, False, none, groups, wanted
@@ -185,7 +191,7 @@ def _convolution(
     return part
 
 
-def _linear(cotangent: torch.Tensor, shape: torch.Size, weight: torch.Tensor) -> torch.Tensor:
+def _linear(cotangent: torch.Tensor, image: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     return cotangent @ weight
 
 

@@ -1,0 +1,170 @@
+"""Which class stands where along the axes of a matrix, and which names there is room for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+from surgery.errors import InputError
+from surgery.hierarchy.hierarchy import Hierarchy
+from surgery.report.arrays import check_hierarchy, check_option
+from surgery.report.style import SMALL, fitted, text_width
+
+ORDERS = ("label", "hierarchy")
+
+_LINE = 1.05 * SMALL
+"""Points from one name to the next."""
+
+_LONGEST = 0.36
+"""The share of a figure's width that names take at most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Neighbouring rows `start` to `stop - 1` of one superclass."""
+
+    start: int
+    stop: int
+    superclass: int
+
+    @property
+    def middle(self) -> float:
+        return (self.start + self.stop - 1) / 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arrangement:
+    """K classes in the order in which they are drawn.
+
+    `order`: the label of the class in each row. `names`: its name. `superclass`: the number of its superclass, and
+    `superclass_names` what these are called; both None without a hierarchy.
+    """
+
+    order: tuple[int, ...]
+    names: tuple[str, ...]
+    superclass: tuple[int, ...] | None = None
+    superclass_names: tuple[str, ...] | None = None
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """The rows as runs of one superclass; none without a hierarchy."""
+        runs, start = [], 0
+        for number, members in groupby(self.superclass or ()):
+            stop = start + len(list(members))
+            runs.append(Run(start=start, stop=stop, superclass=number))
+            start = stop
+        return tuple(runs)
+
+    @property
+    def blocks(self) -> tuple[tuple[Run, Run], ...]:
+        """Runs of rows and of columns that share their superclass: the blocks of +1 in C_op (section 4)."""
+        runs = self.runs
+        return tuple((row, column) for row in runs for column in runs if row.superclass == column.superclass)
+
+    @property
+    def is_grouped(self) -> bool:
+        """Whether there are superclasses, each in one run."""
+        return self.superclass is not None and len(self.runs) == len(set(self.superclass))
+
+    def name_of(self, run: Run) -> str:
+        """The name of a run's superclass, empty where it has none."""
+        return self.superclass_names[run.superclass] if self.superclass_names else ""
+
+    def place_of(self, superclass: int) -> int:
+        """As which superclass from the top this one is drawn first, counted from zero."""
+        return list(dict.fromkeys(self.superclass or ())).index(superclass)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tick:
+    """A name at a position, counted in rows."""
+
+    position: float
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labels:
+    """The names to write along an axis, and how large a cell is then, in points."""
+
+    ticks: tuple[Tick, ...]
+    cell: float
+    are_all_classes: bool
+
+
+def arrange(class_names: tuple[str, ...], hierarchy: Hierarchy | None, order: str) -> Arrangement:
+    """Classes in label order, or superclass by superclass and within one in the order of the dendrogram.
+
+    Raises InputError for an unknown order, a hierarchy of other classes, or the order of a hierarchy that is not there.
+    """
+    check_option(order, ORDERS, "order")
+    if hierarchy is None:
+        if order == "hierarchy":
+            raise InputError("order='hierarchy' needs a hierarchy", hint="give one, or use order='label'")
+        return Arrangement(order=tuple(range(len(class_names))), names=class_names)
+    check_hierarchy(hierarchy, class_names)
+    labels = list(range(len(class_names)))
+    if order == "hierarchy":
+        rank = {label: place for place, label in enumerate(leaves(hierarchy))}
+        labels.sort(key=lambda label: (hierarchy.superclass[label], rank[label]))
+    return arranged(labels, class_names, hierarchy)
+
+
+def arranged(labels: Sequence[int], class_names: tuple[str, ...], hierarchy: Hierarchy) -> Arrangement:
+    """The classes of a hierarchy in a given order of their labels."""
+    return Arrangement(
+        order=tuple(labels),
+        names=tuple(class_names[label] for label in labels),
+        superclass=tuple(hierarchy.superclass[label] for label in labels),
+        superclass_names=hierarchy.names,
+    )
+
+
+def leaves(hierarchy: Hierarchy) -> tuple[int, ...]:
+    """The classes in an order in which no branches of the dendrogram cross; label order where there is none.
+
+    Of two branches the one with the smallest label comes first, which keeps as much of the label order as there can be.
+
+    Raises InputError for merges that are no linkage matrix.
+    """
+    members: dict[int, tuple[int, ...]] = {label: (label,) for label in range(len(hierarchy.class_names))}
+    for number, (left, right, _, _) in enumerate(hierarchy.merges or ()):
+        if left == right or left not in members or right not in members:
+            raise InputError(
+                f"merge {number} of the hierarchy is of clusters {left} and {right}, which are not both there"
+            )
+        branches = sorted((members.pop(left), members.pop(right)), key=min)
+        members[len(hierarchy.class_names) + number] = branches[0] + branches[1]
+    return sum(members.values(), ())
+
+
+def fit_labels(arrangement: Arrangement, room: float, *, strip: float = 0.0, beside: float = 0.0) -> Labels:
+    """The names for which there is room, where they and a matrix share `room` points of width.
+
+    All class names; if these are too many those of the superclasses, where they have some and each is one run; and if
+    these are still too many, only some of them. `strip` points go to the names of superclasses beside all class names,
+    a share `beside` of the matrix's side to something else. Very long names are cut, or there would be no matrix.
+    """
+    classes = len(arrangement.names)
+    names = [Tick(position=float(row), name=name) for row, name in enumerate(arrangement.names)]
+    plans = [(names, strip)]
+    if arrangement.is_grouped and arrangement.superclass_names is not None:
+        groups = [Tick(position=run.middle, name=arrangement.name_of(run)) for run in arrangement.runs]
+        plans.append((groups, 0.0))
+    for number, (plan, taken) in enumerate(plans):
+        ticks = tuple(replace(tick, name=fitted(tick.name, _LONGEST * room)) for tick in plan)
+        cell = (room - taken - max(text_width(tick.name) for tick in ticks)) / (1.0 + beside) / classes
+        kept = thinned(ticks, _LINE / cell)
+        if kept == ticks or number == len(plans) - 1:
+            return Labels(ticks=kept, cell=cell, are_all_classes=number == 0 and kept == ticks)
+    raise AssertionError("the last plan is taken in any case")
+
+
+def thinned(names: Sequence[Tick], distance: float) -> tuple[Tick, ...]:
+    """From the first on, the names that are at least `distance` rows after the one before; rounding is forgiven."""
+    kept = list(names[:1])
+    for tick in names[1:]:
+        if tick.position - kept[-1].position >= distance - 1e-6:
+            kept.append(tick)
+    return tuple(kept)

@@ -1,0 +1,10 @@
+"""The figures of the paper and of the store: functions from arrays to a `Figure` of matplotlib, and `save`."""
+
+from surgery.report.maps import spectrum as spectrum
+from surgery.report.maps import weights as weights
+from surgery.report.matrices import confusion as confusion
+from surgery.report.matrices import correlation as correlation
+from surgery.report.matrices import feature_distance as feature_distance
+from surgery.report.saving import save as save
+from surgery.report.style import Width as Width
+from surgery.report.trees import dendrogram as dendrogram

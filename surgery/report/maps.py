@@ -1,0 +1,223 @@
+"""W as it is: its columns as images, and its singular values (Bai et al. 2021, section 3.1)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from surgery.errors import InputError
+from surgery.report.arrays import Array, Values, check_names, finite
+from surgery.report.style import (
+    DIVERGING,
+    INCHES,
+    POINTS,
+    SMALL,
+    SUPERCLASS_COLOURS,
+    Width,
+    blank,
+    drawing,
+    fitted,
+    text_width,
+)
+
+_PANEL = 0.6
+"""Inches that a panel is wide if there is room: enough for most names."""
+
+_HIGHEST = 9.5
+"""Inches that a page is high."""
+
+_EDGE = 0.05
+"""Inches between panels."""
+
+_FOOT = {1: 0.45, 3: 0.25}
+"""Inches below the panels for the scale, a colour bar for one channel and a line of text for three."""
+
+_MOST = 100
+"""Panels that a page has room for."""
+
+_SHOWN = 0.995
+"""The share of |W| within the scale; the rest has the colour of its end, or a few pixels would make all others pale."""
+
+_FAINTEST = 1e-6
+"""Singular values this small beside the largest are drawn at the bottom, and said to be below it."""
+
+
+def weights(
+    weight: Values,
+    class_names: Sequence[str],
+    *,
+    limit: float | None = None,
+    title: str | None = None,
+    width: Width = "page",
+) -> Figure:
+    """The columns of W as images: `weight` `(K, C, H, W)`, one panel a class, all on one scale from -limit to limit.
+
+    One channel: orange to blue, white at 0. Three: red, green and blue, each bright where positive and dark where
+    negative; grey is 0. `limit`: by default the 99.5th percentile of |W|.
+
+    Raises InputError for other channels, more than 100 classes, a limit that is not positive, or names that do not fit.
+    """
+    array = finite(weight, "weight")
+    if array.ndim != 4 or array.shape[1] not in (1, 3):
+        raise InputError(f"weight is (classes, channels, height, width) with 1 or 3 channels; got shape {array.shape}")
+    if len(array) > _MOST:
+        raise InputError(f"{len(array)} classes do not fit on a page; at most {_MOST} do", hint="show some of them")
+    names = check_names(class_names, len(array), "weight")
+    if limit is not None and not 0.0 < limit < math.inf:
+        raise InputError(f"limit is a positive number; got {limit}")
+    end = _limit(array) if limit is None else limit
+    with drawing():
+        figure = blank(width)
+        for axes, image in zip(_panels(figure, array.shape, names, title), array, strict=True):
+            _draw_image(axes, image, end)
+        _say_scale(figure, end, channels=array.shape[1])
+        return figure
+
+
+def _limit(array: Array) -> float:
+    magnitude = np.abs(array)
+    return float(np.quantile(magnitude, _SHOWN)) or float(magnitude.max()) or 1.0
+
+
+def _panels(figure: Figure, shape: tuple[int, ...], names: tuple[str, ...], title: str | None) -> list[Axes]:
+    """One axes a class, in as few columns as a page's height allows; the figure becomes as high as they are.
+
+    Laid out here, in inches: a constrained layout of a hundred panels takes seconds.
+    """
+    across, ratio = figure.get_figwidth(), shape[2] / shape[3]
+    columns = _columns(len(names), across, ratio)
+    wide = (across - _EDGE) / columns - _EDGE
+    texts = [_in_two_lines(name, wide * POINTS) for name in names]
+    line = 1.2 * SMALL / POINTS
+    step = wide * ratio + _EDGE + line * (2 if any("\n" in text for text in texts) else 1)
+    top = 0.0 if title is None else 2 * line
+    height = top + math.ceil(len(names) / columns) * step + _FOOT[shape[1]]
+    figure.set_layout_engine("none")
+    figure.set_size_inches(across, height)
+    if title is not None:
+        figure.text(0.5, 1 - line / height, title, ha="center", va="center", fontsize=SMALL + 1)
+    panels = []
+    for number, text in enumerate(texts):
+        row, column = divmod(number, columns)
+        left, bottom = _EDGE + column * (wide + _EDGE), height - top - (row + 1) * step
+        axes = figure.add_axes((left / across, bottom / height, wide / across, wide * ratio / height))
+        axes.set_title(text, fontsize=SMALL, pad=2.0, parse_math=False)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        panels.append(axes)
+    return panels
+
+
+def _columns(classes: int, across: float, ratio: float) -> int:
+    """How many panels stand side by side: as many as are still wide, more if the page gets too high; rows are even."""
+    for columns in range(min(classes, int(across / _PANEL)), classes + 1):
+        rows = math.ceil(classes / columns)
+        even = math.ceil(classes / rows)
+        if rows * (across / even * ratio + 0.22) + 0.45 <= _HIGHEST:
+            return even
+    return classes
+
+
+def _in_two_lines(name: str, room: float) -> str:
+    """The name, in two lines if it has to be, or as much of it as fits into `room` points."""
+    if text_width(name) <= room:
+        return name
+    for place in (index for index, character in enumerate(name) if character in "_- "):
+        lines = name[: place + 1], name[place + 1 :]
+        if all(text_width(line) <= room for line in lines):
+            return "\n".join(lines)
+    return fitted(name, room)
+
+
+def _draw_image(axes: Axes, image: Array, end: float) -> None:
+    if len(image) == 1:
+        axes.imshow(image[0], cmap=DIVERGING, vmin=-end, vmax=end, interpolation="nearest")
+    else:
+        axes.imshow(np.clip(0.5 + 0.5 * image.transpose(1, 2, 0) / end, 0.0, 1.0), interpolation="nearest")
+
+
+def _say_scale(figure: Figure, end: float, *, channels: int) -> None:
+    """A colour bar for one channel, a sentence for three, in the foot of the figure."""
+    height, foot = figure.get_figheight(), _FOOT[channels]
+    if channels == 3:
+        text = f"each channel: grey is 0, bright is {end:.2g} or more, dark is {-end:.2g} or less"
+        figure.text(0.5, 0.5 * foot / height, text, ha="center", va="center")
+        return
+    axes = figure.add_axes((0.25, 0.75 * foot / height, 0.5, 0.15 * foot / height))
+    colours = ScalarMappable(Normalize(-end, end), DIVERGING)
+    bar = figure.colorbar(colours, cax=axes, orientation="horizontal", format="%.2g", ticks=[-end, 0.0, end])
+    bar.set_label("weight")
+
+
+def spectrum(
+    singular_values: Values,
+    effective_rank: float | None = None,
+    *,
+    title: str | None = None,
+    width: Width = "column",
+) -> Figure:
+    """The singular values of W `(min(D, K),)`, largest first, on a log scale; the effective rank is marked.
+
+    Values below a millionth of the largest, which are rounding, are hollow and stand at the bottom.
+
+    Raises InputError where values are negative, all zero, or not in falling order.
+    """
+    values = finite(singular_values, "singular_values")
+    _check_spectrum(values, effective_rank)
+    floor = _FAINTEST * float(values[0])
+    index = np.arange(1, len(values) + 1)
+    seen = values > floor
+    with drawing():
+        figure = blank(width)
+        figure.set_size_inches(INCHES[width], 0.6 * INCHES["column"])
+        axes = figure.add_subplot()
+        colour = SUPERCLASS_COLOURS[0]
+        axes.semilogy(
+            index[seen],
+            values[seen],
+            color=colour,
+            marker="o",
+            markersize=2.5 if len(values) <= 40 else 1.2,
+            linewidth=0.8,
+        )
+        if not seen.all():
+            faint = {"color": colour, "marker": "v", "markersize": 3.0, "fillstyle": "none", "linestyle": "none"}
+            axes.semilogy(index[~seen], np.full(int((~seen).sum()), floor), label="below 1e-6 of the largest", **faint)
+        _finish_spectrum(axes, effective_rank, title)
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+        return figure
+
+
+def _check_spectrum(values: Array, effective_rank: float | None) -> None:
+    if values.ndim != 1:
+        raise InputError(f"singular_values is one row of numbers; got shape {values.shape}")
+    if (values < 0).any() or (np.diff(values) > 0).any() or not values[0] > 0:
+        raise InputError("singular values are positive, the largest first")
+    if effective_rank is not None and not 1.0 - 1e-6 <= effective_rank <= len(values) + 1e-6:
+        raise InputError(
+            f"an effective rank of {len(values)} singular values is 1 to {len(values)}, not {effective_rank}"
+        )
+
+
+def _finish_spectrum(axes: Axes, effective_rank: float | None, title: str | None) -> None:
+    axes.set_xlabel("number of the singular value")
+    axes.set_ylabel("singular value of W")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.spines[["right", "top"]].set_visible(False)
+    if effective_rank is not None:
+        label = f"effective rank {effective_rank:.1f}"
+        axes.axvline(
+            effective_rank, color="black", linewidth=0.8, linestyle=(0, (4, 2)), label=label, gid="effective rank"
+        )
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False)
+    if title is not None:
+        axes.set_title(title)

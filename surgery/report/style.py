@@ -1,0 +1,116 @@
+"""What all figures share: widths, fonts, colours, and a layout that clips nothing and leaves no empty space."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from functools import lru_cache
+from typing import Any, Literal
+
+import matplotlib.style
+from matplotlib.colors import Colormap, LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
+
+from surgery.report.arrays import check_option
+
+Width = Literal["column", "page"]
+INCHES: Mapping[str, float] = {"column": 3.3, "page": 6.8}
+"""Print widths: one column of a two-column page, and the whole of it."""
+
+POINTS = 72.0
+"""Points in an inch."""
+
+SMALL = 6.5
+"""The smallest font, in points at print size: names and values."""
+
+_FONT = "DejaVu Sans"
+"""Comes with matplotlib, so that a figure is the same on every machine."""
+
+_STYLE: Mapping[str, Any] = {
+    "font.family": _FONT,
+    "font.size": SMALL,
+    "axes.titlesize": 7.5,
+    "axes.labelsize": SMALL,
+    "xtick.labelsize": SMALL,
+    "ytick.labelsize": SMALL,
+    "axes.linewidth": 0.5,
+    **{f"{axis}tick.{which}.width": 0.5 for axis in "xy" for which in ("major", "minor")},
+    **{f"{axis}tick.major.size": 2.0 for axis in "xy"},
+    **{f"{axis}tick.major.pad": 2.0 for axis in "xy"},
+    "axes.labelpad": 2.0,
+    "axes.titlepad": 4.0,
+    "pdf.fonttype": 42,  # TrueType: publishers refuse the default, Type 3
+    "svg.hashsalt": "surgery",  # or the identifiers in an SVG are random
+}
+
+SUPERCLASS_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
+"""Okabe and Ito's colour-blind-safe palette without black and yellow; neighbours also differ in lightness."""
+
+OTHER = "#555555"
+"""What belongs to no superclass."""
+
+DIVERGING: Colormap = LinearSegmentedColormap.from_list(
+    "surgery diverging", ["#c05a00", "#f4a660", "#f7f7f5", "#7fb2d8", "#08306b"]
+)
+"""Orange, white at the middle, blue: hues that no common colour blindness confuses. The blue end is much darker, so
+that strong values of either sign stay apart in grey.
+"""
+
+
+def drawing() -> AbstractContextManager[None]:
+    """The style in which figures are made and written, whatever the user's settings; these are left as found."""
+    return matplotlib.style.context(["default", dict(_STYLE)])
+
+
+def blank(width: Width) -> Figure:
+    """An empty figure of this width. Raises InputError for an unknown one."""
+    check_option(width, INCHES, "width")
+    return Figure(figsize=(INCHES[width], 1.2 * INCHES[width]), dpi=150, layout="constrained")
+
+
+def settle(figure: Figure, *, rounds: int = 8, pad: float = 0.04) -> Figure:
+    """Lay the figure out, make it as high as what is in it, and fix that: `pad` inches are left at each edge.
+
+    Matrices are square, so that their height follows from the figure's width. What stands beside them is as large as a
+    share of theirs, which is why it takes a few rounds. What is fixed does not move between two drawings.
+    """
+    width = figure.get_figwidth()
+    for _ in range(rounds):
+        figure.draw_without_rendering()
+        height = float(figure.get_tightbbox().height) + 2 * pad
+        if abs(figure.get_figheight() - height) < pad / 4:
+            break
+        figure.set_size_inches(width, height)
+    else:
+        figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    return figure
+
+
+@lru_cache(maxsize=4096)
+def text_width(text: str, size: float = SMALL) -> float:
+    """How wide the text is when printed, in points."""
+    font = FontProperties(family=_FONT, size=size)
+    width, _, _ = text_to_path.get_text_width_height_descent(text, font, ismath=False)
+    return float(width)
+
+
+def widest(texts: tuple[str, ...]) -> float:
+    """The width of the widest text in points."""
+    return max(map(text_width, texts))
+
+
+def fitted(text: str, room: float) -> str:
+    """The text, or as much of it as fits into `room` points with an ellipsis; one letter at least."""
+    if text_width(text) <= room:
+        return text
+    return next(
+        (cut for end in range(len(text) - 1, 1, -1) if text_width(cut := text[:end] + "…") <= room), text[:1] + "…"
+    )
+
+
+def superclass_colour(number: int) -> str:
+    """A colour for the superclass that comes as this number in the figure; with more than six they repeat, apart."""
+    return SUPERCLASS_COLOURS[number % len(SUPERCLASS_COLOURS)]

@@ -1,0 +1,104 @@
+"""The dendrogram of the classes beside their matrix (Bai et al. 2021, section 4)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from surgery.errors import InputError
+from surgery.hierarchy.hierarchy import Hierarchy, Merge
+from surgery.report.arrangement import Arrangement, arranged, leaves
+from surgery.report.arrays import Values, square
+from surgery.report.heatmap import draw_matrix
+from surgery.report.matrices import correlation_scale
+from surgery.report.style import OTHER, Width, blank, drawing, settle, superclass_colour
+
+_SHARE = 0.28
+"""The width of the tree with the gap before it, as a share of the matrix's side."""
+
+
+def dendrogram(
+    C: Values,
+    hierarchy: Hierarchy,
+    *,
+    scale: Literal["diverging", "blues"] = "diverging",
+    centered: bool = False,
+    title: str | None = None,
+    width: Width = "column",
+) -> Figure:
+    """C `(K, K)` in the order of the hierarchy's dendrogram, and the dendrogram, which grows to the right.
+
+    Branches within one superclass have its colour, the others are grey. The dashed line is the cut that leaves the
+    superclasses; there is none where they are not what a cut leaves.
+
+    Raises InputError for a hierarchy without a dendrogram (`spectral`, or one that is known), or of other classes.
+    """
+    merges = _merges(hierarchy)
+    matrix = square(C, "C", low=-1.0, high=1.0)
+    if len(matrix) != len(hierarchy.class_names):
+        raise InputError(f"C is of {len(matrix)} classes, but the hierarchy of {len(hierarchy.class_names)}")
+    colours = correlation_scale(scale, centered=centered)
+    arrangement = arranged(leaves(hierarchy), hierarchy.class_names, hierarchy)
+    with drawing():
+        figure = blank(width)
+        axes = draw_matrix(figure, matrix, arrangement, colours, title=title, beside=_SHARE)
+        _draw_tree(axes, merges, arrangement)
+        return settle(figure)
+
+
+def _merges(hierarchy: Hierarchy) -> tuple[Merge, ...]:
+    if not hierarchy.merges:
+        raise InputError(
+            f"this hierarchy ({hierarchy.method}) has no dendrogram",
+            hint="cluster with method='average', 'complete', 'single' or 'ward' makes one",
+        )
+    heights = np.asarray([merge[2] for merge in hierarchy.merges])
+    if not np.isfinite(heights).all() or (heights < 0).any() or (np.diff(heights) < 0).any():
+        raise InputError("the merges of this hierarchy are not in the order of their heights")
+    return hierarchy.merges
+
+
+def _draw_tree(axes: Axes, merges: tuple[Merge, ...], arrangement: Arrangement) -> None:
+    classes = len(arrangement.order)
+    tree = axes.inset_axes((1.02, 0.0, _SHARE - 0.04, 1.0))
+    homes = _homes(merges, arrangement)
+    rows = {label: float(row) for row, label in enumerate(arrangement.order)}
+    heights = dict.fromkeys(range(classes), 0.0)
+    for number, (left, right, height, _) in enumerate(merges, start=classes):
+        xs = (heights[left], height, height, heights[right])
+        ys = (rows[left], rows[left], rows[right], rows[right])
+        home = homes[number]
+        colour = OTHER if home is None else superclass_colour(arrangement.place_of(home))
+        tree.plot(xs, ys, color=colour, linewidth=1.0, solid_joinstyle="miter")
+        rows[number], heights[number] = (rows[left] + rows[right]) / 2, height
+    tree.set_ylim(classes - 0.5, -0.5)
+    tree.set_xlim(0.0, 1.08 * max(merges[-1][2], 1e-12))
+    tree.set_yticks([])
+    tree.xaxis.set_major_locator(MaxNLocator(2))
+    tree.xaxis.set_major_formatter("{x:g}")
+    tree.set_xlabel("height", ha="left", x=0.0)  # the names of the last columns end at its left
+    tree.spines[["left", "right", "top"]].set_visible(False)
+    _draw_cut(tree, merges, arrangement, homes)
+
+
+def _homes(merges: tuple[Merge, ...], arrangement: Arrangement) -> dict[int, int | None]:
+    """The superclass that a cluster is within, for classes and merges; None for one that spans several."""
+    homes: dict[int, int | None] = dict(zip(arrangement.order, arrangement.superclass or (), strict=True))
+    for number, (left, right, _, _) in enumerate(merges, start=len(homes)):
+        homes[number] = homes[left] if homes[left] == homes[right] else None
+    return homes
+
+
+def _draw_cut(tree: Axes, merges: tuple[Merge, ...], arrangement: Arrangement, homes: dict[int, int | None]) -> None:
+    classes, count = len(arrangement.order), len(set(arrangement.superclass or ()))
+    made = classes - count
+    is_cut = all(homes[classes + number] is not None for number in range(made))
+    if count == 1 or not is_cut:
+        return
+    below = merges[made - 1][2] if made else 0.0
+    tree.axvline((below + merges[made][2]) / 2, color="black", linewidth=0.8, linestyle=(0, (4, 2)), gid="cut")
+    tree.set_xlabel(f"height\n(cut in {count})", ha="left", x=0.0)

@@ -1,0 +1,377 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pytest
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from PIL import Image
+
+from surgery.errors import InputError
+from surgery.hierarchy import Hierarchy, cluster, named
+from surgery.report import figures
+
+CIFAR10 = named("cifar10")
+NAMES = CIFAR10.class_names
+FEW = CIFAR10.for_classes(["ship", "cat", "truck", "dog"])
+SMALLEST = 6.5
+
+matrix_figures = pytest.mark.parametrize("draw", [figures.correlation, figures.feature_distance, figures.confusion])
+
+
+def planted(hierarchy: Hierarchy, own: float = 0.9) -> torch.Tensor:
+    """C of weight vectors that are their superclass's direction and something of their own."""
+    generator = torch.Generator().manual_seed(0)
+    groups = torch.randn(60, hierarchy.num_superclasses, generator=generator)
+    noise = torch.randn(60, len(hierarchy.class_names), generator=generator)
+    return torch.corrcoef(((groups - groups.mean(1, keepdim=True))[:, list(hierarchy.superclass)] + own * noise).T)
+
+
+def shares(classes: int) -> np.ndarray:
+    return np.linspace(0.0, 0.4, classes * classes).reshape(classes, classes)
+
+
+def heat_map(figure: Figure) -> Axes:
+    return figure.axes[0]
+
+
+def rows(figure: Figure) -> list[str]:
+    return [label.get_text() for label in heat_map(figure).get_yticklabels()]
+
+
+def columns(figure: Figure) -> list[str]:
+    return [label.get_text() for label in heat_map(figure).get_xticklabels()]
+
+
+def texts(figure: Figure) -> list[str]:
+    return [text.get_text() for text in heat_map(figure).texts]
+
+
+def outlines(figure: Figure) -> set[tuple[int, int, int, int]]:
+    """First and last row, first and last column of every block that is outlined."""
+    found = [c for c in heat_map(figure).collections if c.get_gid() == "superclasses"]
+    boxes = [path.get_extents() for collection in found for path in collection.get_paths()]
+    return {(round(b.y0 + 0.5), round(b.y1 - 0.5), round(b.x0 + 0.5), round(b.x1 - 0.5)) for b in boxes}
+
+
+def clipped(figure: Figure) -> bool:
+    """Whether anything is beyond the edges of the figure, up to a hundredth of an inch."""
+    box = figure.get_tightbbox()
+    width, height = figure.get_size_inches()
+    return box.x0 < -0.01 or box.y0 < -0.01 or box.x1 > width + 0.01 or box.y1 > height + 0.01
+
+
+@matrix_figures
+def test_both_axes_name_the_classes_in_label_order(draw: Callable[..., Figure]) -> None:
+    figure = draw(shares(4), FEW.class_names)
+    assert rows(figure) == columns(figure) == ["ship", "cat", "truck", "dog"]
+
+
+@matrix_figures
+def test_the_order_of_the_hierarchy_moves_names_and_values_together(draw: Callable[..., Figure]) -> None:
+    values, order = shares(4), [0, 2, 1, 3]
+    figure = draw(values, FEW.class_names, hierarchy=FEW, order="hierarchy")
+    assert rows(figure) == columns(figure) == ["ship", "truck", "cat", "dog"]
+    shown = np.asarray(heat_map(figure).images[0].get_array())
+    percent = 100 if draw is figures.confusion else 1
+    np.testing.assert_array_equal(shown, percent * values[np.ix_(order, order)])
+
+
+def test_superclasses_in_label_order_are_outlined_where_their_classes_meet() -> None:
+    figure = figures.correlation(planted(CIFAR10), NAMES, hierarchy=CIFAR10)
+    assert outlines(figure) == {(0, 1, 0, 1), (0, 1, 8, 9), (8, 9, 0, 1), (8, 9, 8, 9), (2, 7, 2, 7)}
+
+
+def test_superclasses_in_their_own_order_are_outlined_on_the_diagonal() -> None:
+    figure = figures.correlation(planted(CIFAR10), NAMES, hierarchy=CIFAR10, order="hierarchy")
+    assert outlines(figure) == {(0, 3, 0, 3), (4, 9, 4, 9)}
+    assert {"animals", "non-animals"} <= set(texts(figure))
+
+
+def test_nothing_is_outlined_without_a_hierarchy() -> None:
+    assert outlines(figures.correlation(planted(FEW), FEW.class_names)) == set()
+
+
+def test_scales_do_not_depend_on_the_values() -> None:
+    correlation = figures.correlation(0.1 * planted(FEW), FEW.class_names)
+    assert heat_map(correlation).images[0].get_clim() == (-1.0, 1.0)
+    distance = figures.feature_distance(0.5 * shares(4), FEW.class_names)
+    assert heat_map(distance).images[0].get_clim() == (0.0, 1.0)
+
+
+def test_the_scale_of_confusions_is_in_percent_and_can_be_given() -> None:
+    values, names = shares(3), ["a", "b", "c"]
+    assert heat_map(figures.confusion(values, names)).images[0].get_clim() == (0.0, 40.0)
+    assert heat_map(figures.confusion(0.3 * values, names)).images[0].get_clim() == (0.0, 20.0)
+    assert heat_map(figures.confusion(values, names, highest=1.0)).images[0].get_clim() == (0.0, 100.0)
+
+
+def test_confusions_say_which_axis_is_which() -> None:
+    axes = heat_map(figures.confusion(shares(4), FEW.class_names))
+    assert (axes.get_ylabel(), axes.get_xlabel()) == ("true class", "class after the attack")
+
+
+def test_zero_is_white_between_two_hues_and_grey_keeps_the_ends_apart() -> None:
+    colours = heat_map(figures.correlation(np.eye(2), ["a", "b"])).images[0].get_cmap()
+    low, middle, high = (np.asarray(colours(share)[:3]) for share in (0.0, 0.5, 1.0))
+    assert middle.min() > 0.95
+    assert low[0] > low[2]
+    assert high[2] > high[0]
+    assert low.mean() - high.mean() > 0.04
+    blues = heat_map(figures.correlation(np.eye(2), ["a", "b"], scale="blues")).images[0].get_cmap()
+    lightness = [np.mean(blues(share)[:3]) for share in np.linspace(0, 1, 20)]
+    assert all(np.diff(lightness) < 0)
+
+
+@pytest.mark.parametrize(("centered", "word"), [(False, "plain"), (True, "centred")])
+def test_which_correlation_is_shown_is_written_on_it(centered: bool, word: str) -> None:
+    figure = figures.correlation(np.eye(2), ["a", "b"], centered=centered)
+    [bar] = heat_map(figure).child_axes
+    assert word in bar.get_xlabel()
+
+
+def test_values_stand_in_the_cells_of_few_classes_only() -> None:
+    small = figures.correlation([[1.0, -0.254, 0], [-0.254, 1, 0.996], [0, 0.996, 1]], ["a", "b", "c"])
+    assert texts(small) == ["1", "-.25", "0", "-.25", "1", "1", "0", "1", "1"]
+    assert texts(figures.correlation(np.eye(13), [str(label) for label in range(13)])) == []
+
+
+def test_values_have_fewer_digits_where_cells_are_narrow_and_none_where_nothing_fits() -> None:
+    values = np.full((12, 12), -0.25)
+    assert texts(figures.correlation(values, [f"class number {n}" for n in range(12)]))[0] == "-.2"
+    long = [f"a class with a name that is not short, {n}" for n in range(12)]
+    np.fill_diagonal(values, 1.0)
+    assert texts(figures.dendrogram(values, cluster(values, class_names=long))) == []
+
+
+@pytest.mark.parametrize(
+    ("data", "order", "width"),
+    [
+        ("cifar10", "label", "column"),
+        ("cifar10", "hierarchy", "page"),
+        ("cifar100", "label", "page"),
+        ("cifar100", "hierarchy", "column"),
+    ],
+)
+def test_nothing_is_clipped_or_smaller_than_can_be_read(data: str, order: Any, width: Any) -> None:
+    hierarchy = named(data)
+    C = planted(hierarchy)
+    figure = figures.correlation(C, hierarchy.class_names, hierarchy=hierarchy, order=order, width=width, title="T")
+    assert not clipped(figure)
+    assert figure.get_figwidth() == {"column": 3.3, "page": 6.8}[width]
+    assert figure.get_figheight() < 9.0
+    sizes = [text.get_fontsize() for text in figure.findobj(Text) if isinstance(text, Text) and text.get_text()]
+    assert min(float(size) for size in sizes) >= SMALLEST
+
+
+def test_many_classes_are_named_by_superclass_and_else_thinned() -> None:
+    hierarchy = named("cifar100")
+    C = planted(hierarchy)
+    grouped = rows(figures.correlation(C, hierarchy.class_names, hierarchy=hierarchy, order="hierarchy", width="page"))
+    assert grouped == list(hierarchy.names or ())
+    thinned = figures.correlation(C, hierarchy.class_names)
+    places = heat_map(thinned).get_yticks()
+    assert rows(thinned) == [hierarchy.class_names[int(place)] for place in places]
+    points = heat_map(thinned).get_position().height * thinned.get_figheight() * 72 / 100
+    assert 10 < len(places) < 40
+    assert np.diff(places).min() * points >= SMALLEST
+
+
+def test_an_endless_name_does_not_take_the_matrix_away() -> None:
+    figure = figures.correlation(np.eye(3), ["a" * 300, "b", "c"])
+    assert rows(figure)[0].endswith("…")
+    assert heat_map(figure).get_position().width > 0.4
+    assert not clipped(figure)
+
+
+def test_names_are_not_read_as_formulas() -> None:
+    names = ["$x^2", "a_b$", "$100$"]
+    figure = figures.correlation(np.eye(3), names)
+    assert rows(figure) == names
+    assert not any(label.get_parse_math() for label in heat_map(figure).get_yticklabels())
+
+
+@pytest.mark.parametrize("classes", [1, 2])
+def test_very_few_classes_can_be_drawn(classes: int, tmp_path: Path) -> None:
+    path = figures.save(figures.correlation(np.eye(classes), ["cat", "dog"][:classes]), tmp_path / "C.png", dpi=100)
+    assert path.is_file()
+
+
+def tree(figure: Figure) -> Axes:
+    [found] = [axes for axes in heat_map(figure).child_axes if isinstance(axes, Axes) and axes.get_ylim()[0] > 1]
+    return found
+
+
+def test_a_dendrogram_stands_beside_its_rows_with_its_cut() -> None:
+    hierarchy = cluster(planted(FEW), superclasses=2, class_names=FEW.class_names)
+    figure = figures.dendrogram(planted(FEW), hierarchy)
+    assert rows(figure) == ["ship", "truck", "cat", "dog"]
+    assert outlines(figure) == {(0, 1, 0, 1), (2, 3, 2, 3)}
+    assert tree(figure).get_ylim() == heat_map(figure).get_ylim()
+    [cut] = [line for line in tree(figure).lines if line.get_gid() == "cut"]
+    heights = [merge[2] for merge in hierarchy.merges or ()]
+    assert heights[-2] < float(np.asarray(cut.get_xdata())[0]) < heights[-1]
+    colours = [line.get_color() for line in tree(figure).lines[:-1]]
+    assert len(colours) == 3
+    assert len(set(colours)) == 3
+    assert not clipped(figure)
+
+
+@pytest.mark.parametrize(("method", "superclasses"), [("complete", 1), ("single", 3), ("ward", 4)])
+def test_every_linkage_and_number_has_a_dendrogram(method: Any, superclasses: int) -> None:
+    hierarchy = cluster(planted(FEW), superclasses=superclasses, method=method)
+    figure = figures.dendrogram(planted(FEW), hierarchy)
+    assert len(outlines(figure)) == superclasses
+    assert [line for line in tree(figure).lines if line.get_gid() == "cut"] or superclasses == 1
+
+
+def test_superclasses_that_are_no_cut_of_the_dendrogram_have_none_drawn() -> None:
+    merges = cluster(planted(FEW), class_names=FEW.class_names).merges
+    other = Hierarchy.of_labels([0, 0, 1, 1], class_names=FEW.class_names, merges=merges, method="by hand")
+    assert not [line for line in tree(figures.dendrogram(planted(FEW), other)).lines if line.get_gid() == "cut"]
+
+
+def test_a_hierarchy_without_a_dendrogram_is_refused() -> None:
+    with pytest.raises(InputError, match="no dendrogram"):
+        figures.dendrogram(planted(CIFAR10), CIFAR10)
+
+
+@pytest.mark.parametrize("merge", [(0, 7, 1.0, 2), (0, 0, 1.0, 2), (0, 1, float("nan"), 2), (0, 1, -1.0, 2)])
+def test_merges_that_are_no_dendrogram_are_refused(merge: Any) -> None:
+    broken = Hierarchy(class_names=("a", "b"), superclass=(0, 1), merges=(merge,), method="by hand")
+    with pytest.raises(InputError, match="merge"):
+        figures.dendrogram(np.eye(2), broken)
+
+
+def test_weights_are_one_panel_a_class_on_one_symmetric_scale() -> None:
+    weight = torch.randn(10, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    figure = figures.weights(weight, NAMES, title="W")
+    panels = [axes for axes in figure.axes if axes.get_title()]
+    assert [axes.get_title() for axes in panels] == list(NAMES)
+    [(low, high)] = {axes.images[0].get_clim() for axes in panels}
+    assert low == -high < 0
+    assert not clipped(figure)
+
+
+def test_weights_of_colour_images_are_grey_at_zero_and_bright_where_positive() -> None:
+    weight = np.zeros((2, 3, 4, 4))
+    weight[0, 0], weight[1, 2] = 0.5, -9.0
+    panels = figures.weights(weight, ["a", "b"], limit=1.0).axes
+    np.testing.assert_allclose(np.asarray(panels[0].images[0].get_array())[0, 0], [0.75, 0.5, 0.5])
+    np.testing.assert_allclose(np.asarray(panels[1].images[0].get_array())[0, 0], [0.5, 0.5, 0.0])
+
+
+def test_zero_weights_and_a_hundred_classes_fit_on_a_page() -> None:
+    figure = figures.weights(np.zeros((100, 3, 4, 4)), named("cifar100").class_names)
+    assert figure.get_figheight() < 10.0
+    assert not clipped(figure)
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [((3, 8, 8), "got shape"), ((3, 2, 8, 8), "1 or 3 channels"), ((101, 1, 2, 2), "at most 100")],
+)
+def test_weights_of_another_shape_are_refused(shape: tuple[int, ...], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        figures.weights(np.ones(shape), [str(n) for n in range(shape[0])])
+
+
+def test_a_spectrum_is_on_a_log_scale_with_its_effective_rank() -> None:
+    [axes] = figures.spectrum([4.0, 2.0, 1.0, 0.0], 2.5).axes
+    assert axes.get_yscale() == "log"
+    [rank] = [line for line in axes.lines if line.get_gid() == "effective rank"]
+    assert list(rank.get_xdata()) == [2.5, 2.5]  # pyright: ignore[reportArgumentType]
+    legend = axes.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["below 1e-6 of the largest", "effective rank 2.5"]
+
+
+@pytest.mark.parametrize("values", [[1.0, 2.0], [1.0, -1.0], [0.0, 0.0], [[1.0]], [], [1.0, float("nan")]])
+def test_what_is_no_spectrum_is_refused(values: list[Any]) -> None:
+    with pytest.raises(InputError):
+        figures.spectrum(values)
+    with pytest.raises(InputError, match="effective rank"):
+        figures.spectrum([2.0, 1.0], 3.0)
+
+
+@matrix_figures
+@pytest.mark.parametrize(
+    ("matrix", "names", "message"),
+    [
+        (np.ones((2, 3)), ["a", "b"], "got shape"),
+        (np.ones(4), ["a", "b"], "got shape"),
+        (np.ones((2, 2)), ["a", "b", "c"], "3 class names"),
+        (np.ones((2, 2)), "ab", "list of names"),
+        ([[1, float("nan")], [0, 1]], ["a", "b"], "not finite at"),
+        ([[1, 1.5], [0, 1]], ["a", "b"], "outside"),
+        ([["x", "y"]], ["a", "b"], "array of numbers"),
+        (np.ones((0, 0)), [], "empty"),
+    ],
+)
+def test_what_is_no_matrix_of_the_classes_is_refused(
+    draw: Callable[..., Figure], matrix: Any, names: Any, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        draw(matrix, names)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"order": "hierarchy"}, "needs a hierarchy"),
+        ({"order": "labels"}, "did you mean 'label'"),
+        ({"scale": "red"}, "scale is"),
+        ({"width": 3.3}, "width is"),
+        ({"hierarchy": named("stl10")}, "class 1 is 'automobile' in the figure"),
+        ({"hierarchy": named("cifar100")}, "100 classes"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        figures.correlation(planted(CIFAR10), NAMES, **options)
+
+
+@pytest.mark.parametrize(("extension", "start"), [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("SVG", b"<?xml")])
+def test_saved_twice_is_the_same_file(extension: str, start: bytes, tmp_path: Path) -> None:
+    paths = [tmp_path / f"{name}.{extension}" for name in ("a", "b", "c")]
+    first = figures.correlation(planted(FEW), FEW.class_names, hierarchy=FEW)
+    assert figures.save(first, paths[0], dpi=100) == paths[0]
+    figures.save(first, str(paths[1]), dpi=100)  # a second drawing of a figure moves nothing
+    figures.save(figures.correlation(planted(FEW), FEW.class_names, hierarchy=FEW), paths[2], dpi=100)
+    content = paths[0].read_bytes()
+    assert content.startswith(start)
+    assert content == paths[1].read_bytes() == paths[2].read_bytes()
+
+
+def test_a_saved_png_has_the_printed_size(tmp_path: Path) -> None:
+    path = figures.save(figures.spectrum([3.0, 2.0, 1.0]), tmp_path / "s.png", dpi=200)
+    with Image.open(path) as image:
+        assert image.size[0] == 660
+
+
+@pytest.mark.parametrize("name", ["figure.jpg", "figure", "figure.svgz", "missing/figure.png"])
+def test_what_can_not_be_saved_leaves_nothing(name: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError):
+        figures.save(figures.spectrum([2.0, 1.0]), tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_figures_leave_the_users_settings_and_do_not_follow_them(tmp_path: Path) -> None:
+    with matplotlib.rc_context({"font.size": 30, "svg.hashsalt": "mine", "image.cmap": "gray"}):
+        before = dict(matplotlib.rcParams)
+        figures.save(figures.spectrum([2.0, 1.0]), tmp_path / "a.svg")
+        assert dict(matplotlib.rcParams) == before
+    figures.save(figures.spectrum([2.0, 1.0]), tmp_path / "b.svg")
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+
+
+def test_figures_use_no_pyplot_which_keeps_them_and_wants_a_screen() -> None:
+    sources = list(Path(figures.__file__).parent.glob("*.py"))
+    assert len(sources) > 5
+    assert not [path.name for path in sources if "pyplot" in path.read_text(encoding="utf-8")]
