@@ -73,7 +73,9 @@ class Transpose:
         source: Any = node.args[0]
         weight: Any = node.args[1] if len(node.args) > 1 else None
         if written is not None and source in self.dependent and weight in self.constants:
-            _add(waiting, source, written(cotangent, self._blank(source), self.constants[weight], **node.kwargs))
+            part = written(cotangent, self._blank(source), self.constants[weight], **node.kwargs)
+            known = waiting.get(source)
+            waiting[source] = part if known is None else part.add_(known)  # nobody else holds what was just computed
         else:
             self._differentiate(node, cotangent, waiting)
 
