@@ -28,7 +28,7 @@ lint: $(VENV)/.tested
 
 types: $(VENV)/.tested
 	mkdir -p build/typing && ln -sfn ../../cli build/typing/surgery_cli
-	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/pyright --project pyproject.toml --pythonpath $(BIN)/python
 
 layers: $(VENV)/.tested
 	$(BIN)/lint-imports
