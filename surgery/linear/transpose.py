@@ -53,7 +53,7 @@ class Transpose:
                     continue
                 if current.op == "output":
                     break
-                if operation_name(current) in WRITTEN and current.args[0] in zero and _without_bias(current):
+                if self._stays_zero(current, zero):
                     values[current] = self.zeros(current)
                     zero.add(current)
                 else:
@@ -62,6 +62,12 @@ class Transpose:
                     break
                 zero |= {current} if _is_zero(values[current]) else set()
         return values[node]
+
+    def _stays_zero(self, node: fx.Node, zero: set[fx.Node]) -> bool:
+        """True for convolutions and linear layers without bias, and for sums, of zeros only."""
+        if operation_name(node) in WRITTEN:
+            return node.args[0] in zero and node.args[2] is None
+        return operation_name(node) in ("add", "sub") and all(item in zero for item in node.args)
 
     def zeros(self, node: fx.Node) -> Any:
         """Zeros of a node's shape that take no memory; a tuple of them for a node that gives several tensors."""
@@ -142,10 +148,6 @@ def _is_float(value: Any) -> bool:
 
 def _is_zero(value: Any) -> bool:
     return all(not tensor.any() for tensor in _flat(value))
-
-
-def _without_bias(node: fx.Node) -> bool:
-    return node.args[2] is None
 
 
 def _flat(value: Any) -> list[Any]:
