@@ -6,15 +6,15 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
 from torch import fx
 
-from surgery.errors import CertificateError, InputError, suggest
+from surgery.errors import CertificateError, InputError
 from surgery.graph import Graph, computing, depends_on_input, trace
 from surgery.linear.certificate import AffineCertificate, certify, offenders
+from surgery.linear.features import node_at
 from surgery.linear.transpose import Transpose
 
 SAFE_RANGE = 1e30
@@ -158,18 +158,7 @@ def _node(graph: Graph, at: str | None) -> fx.Node:
         if not isinstance(value, fx.Node) or not isinstance(value.meta["twins"][0], torch.Tensor):
             raise InputError(f"{graph.model_name} returns several tensors", hint="say which one with at")
         return value
-    dependent = depends_on_input(graph.graph)
-    nodes = [node for node in computing(graph) if node in dependent and node.meta["shape"] is not None]
-    named = [node for node in nodes if node.name == at] or [node for node in nodes if _inside(node, at)]
-    if not named:
-        known = [node.name for node in nodes] + [node.meta["module_path"] for node in nodes]
-        raise InputError(f"no node or module is called {at!r}", hint=suggest(at, known))
-    return named[-1]
-
-
-def _inside(node: fx.Node, path: str) -> bool:
-    own = node.meta["module_path"]
-    return own == path or own.startswith(f"{path}.") or fnmatchcase(own, path)
+    return node_at(graph, at)
 
 
 def _waist(graph: Graph, output: fx.Node) -> fx.Node | None:
