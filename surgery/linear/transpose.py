@@ -53,14 +53,12 @@ class Transpose:
                     continue
                 if current.op == "output":
                     break
-                if self._stays_zero(current, zero):
-                    values[current] = self.zeros(current)
-                    zero.add(current)
-                else:
-                    values[current] = self._run(current, values)
+                stays = self._stays_zero(current, zero)
+                values[current] = self.zeros(current) if stays else self._run(current, values)
                 if current is node:
                     break
-                zero |= {current} if _is_zero(values[current]) else set()
+                if stays or _is_zero(values[current]):
+                    zero.add(current)
         return values[node]
 
     def _stays_zero(self, node: fx.Node, zero: set[fx.Node]) -> bool:
@@ -78,7 +76,10 @@ class Transpose:
         written = WRITTEN.get(operation_name(node))
         source: Any = node.args[0]
         weight: Any = node.args[1] if len(node.args) > 1 else None
-        if written is not None and source in self.dependent and weight in self.constants:
+        if operation_name(node) == "add" and self._same_shapes(node, source, weight):
+            for item in (source, weight):
+                _add(waiting, item, cotangent)
+        elif written is not None and source in self.dependent and weight in self.constants:
             part = written(cotangent, self._blank(source), self.constants[weight], **node.kwargs)
             known = waiting.get(source)
             waiting[source] = part if known is None else part.add_(known)  # nobody else holds what was just computed
@@ -102,6 +103,11 @@ class Transpose:
             grads = iter(torch.autograd.grad(outputs, inputs, into, allow_unused=True))
             for item in operands:
                 _add(waiting, item, _like(at_zero[item], grads))
+
+    def _same_shapes(self, total: fx.Node, *items: Any) -> bool:
+        """True for a sum without broadcasting, of which every operand gets the cotangent as it is."""
+        shape = self.zeros(total).shape
+        return all(item in self.dependent and self.zeros(item).shape == shape for item in items)
 
     def _blank(self, node: fx.Node) -> torch.Tensor:
         """Contiguous zeros of a node's shape in memory that all share; kernels would copy zeros that take none."""
@@ -184,10 +190,14 @@ def _convolution(
     dilation: Any,
     groups: int,
 ) -> torch.Tensor:
-    """The gradient of a convolution with respect to its input `image`, of which only the shape matters."""
+    """The gradient of a convolution with respect to its input `image`, contiguous, of which only the shape matters."""
     if isinstance(padding, str):
         spans = [d * (size - 1) for d, size in zip(dilation, weight.shape[2:], strict=True)]
         padding = [span // 2 if padding == "same" else 0 for span in spans]
+    if image.dim() == 4 and image.device.type == "cpu" and weight.numel() <= image.numel():
+        # Channels last has the faster kernels, and pays where the weights, which they reorder, are the smaller part.
+        cotangent = cotangent.contiguous(memory_format=torch.channels_last)
+        image = image.view(image.shape[0], *image.shape[2:], -1).permute(0, 3, 1, 2)
     wanted, none = (True, False, False), [0] * len(stride)
     part, _, _ = torch.ops.aten.convolution_backward(
         cotangent, image, weight, None, stride, padding, dilation, False, none, groups, wanted
