@@ -9,8 +9,12 @@ from pathlib import Path
 OWN_ARCHITECTURES = (
     *("resnet18", "resnet34", "resnet50"),
     *("vgg11", "vgg13", "vgg16", "vgg19", "vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn"),
+    *("densenet121", "alexnet", "convnet", "linear"),
 )
 """The names of surgery.models.ARCHITECTURES, which cannot be asked without torch."""
+
+DATA_SETS = ("cifar10", "cifar100", "stl10", "tiny-imagenet", "folder", "digits", "planted")
+"""The names of surgery.data.DATASETS, which cannot be asked without torch."""
 
 COLLECTIONS = ("torchvision:", "timm:")
 
@@ -23,6 +27,11 @@ def rulesets(incomplete: str) -> list[str]:
 def architectures(incomplete: str) -> list[str]:
     """Surgery's own architectures, and the collections of others."""
     return [name for name in (*OWN_ARCHITECTURES, *COLLECTIONS) if name.startswith(incomplete)]
+
+
+def data_sets(incomplete: str) -> list[str]:
+    """Data sets by name, and folders."""
+    return [name for name in DATA_SETS if name.startswith(incomplete)] + list(_files(incomplete, "/"))
 
 
 def shipped() -> list[str]:

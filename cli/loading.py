@@ -63,24 +63,12 @@ def open_graph(options: ModelOptions, out: Output) -> Opened:
 
     Raises InputError where the options do not make sense, ModelFileError or TraceError.
     """
-    check_options(options)
+    loaded = open_module(options, out)
+    import torch
+
+    from surgery.graph import Graph, trace
+
     wanted = None if options.input_shape is None else parse_shape(options.input_shape)
-    with out.working("loading torch"):
-        import torch
-
-        from surgery.graph import Graph, trace
-        from surgery.models import open_model
-
-    with out.working("opening the model"), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(options.seed)
-        loaded = open_model(
-            options.path,
-            architecture=options.architecture,
-            arguments=parse_arguments(options),
-            input_shape=wanted,
-            factory=options.factory,
-            trust_pickle=options.trust_pickle,
-        )
     source = f"{options.path}, {loaded.source}" if options.path is not None else _made(options, out)
     if isinstance(loaded.module, Graph):
         return Opened(graph=_of_shape(loaded.module, wanted), source=source)
@@ -88,6 +76,26 @@ def open_graph(options: ModelOptions, out: Output) -> Opened:
     with out.working("tracing"):
         graph = trace(loaded.module, example)
     return Opened(graph=graph, source=source)
+
+
+def open_module(options: ModelOptions, out: Output) -> LoadedModel:
+    """Load the model that `options` name, in evaluation mode; raises as `open_graph` does."""
+    check_options(options)
+    with out.working("loading torch"):
+        import torch
+
+        from surgery.models import open_model
+
+    with out.working("opening the model"), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(options.seed)
+        return open_model(
+            options.path,
+            architecture=options.architecture,
+            arguments=parse_arguments(options),
+            input_shape=None if options.input_shape is None else parse_shape(options.input_shape),
+            factory=options.factory,
+            trust_pickle=options.trust_pickle,
+        )
 
 
 def check_options(options: ModelOptions) -> None:
@@ -158,7 +166,7 @@ def _shape(loaded: LoadedModel, source: str, options: ModelOptions, out: Output)
 
     if options.input_shape is not None and loaded.input_shape is not None:
         return loaded.input_shape
-    default = default_input_shape(options.architecture) if options.architecture else None
+    default = default_input_shape(options.architecture, parse_arguments(options)) if options.architecture else None
     shape = loaded.input_shape or default
     if shape is None:
         raise InputError(f"{source}: nothing says the shape of an input", hint="give it, as in --input 3x224x224")

@@ -38,16 +38,8 @@ class Blueprint:
 
     @property
     def input_shape(self) -> Shape | None:
-        """The (C, H, W) that the architecture is meant for, as far as its arguments do not say otherwise."""
-        shape = None if self.architecture is None else default_input_shape(self.architecture)
-        if shape is None:
-            return None
-        channels = self._first_whole("in_channels", "in_chans") or shape[0]
-        size = self._first_whole("img_size", "image_size")
-        return (channels, size, size) if size else (channels, *shape[1:])
-
-    def _first_whole(self, *names: str) -> int | None:
-        return next((value for name in names if isinstance(value := self.arguments.get(name), int)), None)
+        """The (C, H, W) that the architecture with its arguments is meant for."""
+        return None if self.architecture is None else default_input_shape(self.architecture, self.arguments)
 
     def make(self) -> nn.Module:
         """Make the module, with weights drawn from torch's global generator; raises InputError."""
@@ -60,9 +52,9 @@ class Blueprint:
             hint="give an architecture (--arch NAME) or a factory (--model package.module:callable)",
         )
 
-    def with_classes(self, number: int) -> Blueprint:
-        """The same with another number of classes."""
-        return replace(self, arguments={**self.arguments, "num_classes": number})
+    def with_argument(self, name: str, value: Any) -> Blueprint:
+        """The same with another value of one argument."""
+        return replace(self, arguments={**self.arguments, name: value})
 
 
 def fitting_architecture(state: State, like: str | None = None) -> str | None:

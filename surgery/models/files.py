@@ -14,6 +14,7 @@ from surgery.errors import InputError, ModelFileError
 from surgery.models.blueprint import Blueprint, fitting_architecture
 from surgery.models.checkpoint import FORMAT, Checkpoint, checkpoint_from, read_header, read_tensors
 from surgery.models.exported import load_exported
+from surgery.models.normalization import normalization_in, parse_normalization, without_normalization
 from surgery.models.pickles import load_torch_file
 from surgery.models.recognise import Kind, model_file, recognise
 from surgery.models.weights import (
@@ -73,8 +74,9 @@ def open_model(
     """Open a surgery checkpoint or graph, a state dict, or a torch.export archive, told apart by their content.
 
     A state dict needs `architecture` (a name that `build` knows) or `factory` ("package.module:callable"), either with
-    keyword `arguments`; the number of classes is taken from the file unless given. `path=None` makes the network with
-    random weights. Nothing in a file is run, unless `trust_pickle`: that is for files of torch.save(model).
+    keyword `arguments`; the number of classes and a normalization are taken from the file unless given. `path=None`
+    makes the network with random weights. Nothing in a file is run, unless `trust_pickle`: that is for files of
+    torch.save(model).
 
     Raises ModelFileError for a file that is missing, damaged, foreign, unsafe, not finite, or that does not fit, and
     InputError for a wrong argument.
@@ -179,16 +181,40 @@ def _open_state(path: Path, state: State, blueprint: Blueprint) -> LoadedModel:
 def _assemble(path: Path, state: State, blueprint: Blueprint) -> tuple[nn.Module, str]:
     """Make the network and load `state` into it, leaving torch's generator as it was; returns what was inferred too."""
     with torch.random.fork_rng(devices=[]):
-        module, note = blueprint.make(), ""
-        state = match_names(state, module.state_dict())
-        classes = classes_in_file(compare(module, state))
+        blueprint, note = _with_normalization(path, state, blueprint)
+        module = blueprint.make()
+        part = _part_in_file(module, state)
+        state = match_names(state, part.state_dict())
+        classes = classes_in_file(compare(part, state))
         if classes and blueprint.architecture and "num_classes" not in blueprint.arguments:
-            module, note = blueprint.with_classes(classes).make(), f", {classes} classes as in the file"
+            module = blueprint.with_argument("num_classes", classes).make()
+            part, note = _part_in_file(module, state), f"{note}, {classes} classes as in the file"
     try:
-        load_weights(path, module, state, str(blueprint.name))
+        load_weights(path, part, state, str(blueprint.name))
     except ModelFileError as error:
-        raise ModelFileError(error.message, hint=_advice(module, state, blueprint)) from error
+        raise ModelFileError(error.message, hint=_advice(part, state, blueprint)) from error
     return module, note
+
+
+def _with_normalization(path: Path, state: State, blueprint: Blueprint) -> tuple[Blueprint, str]:
+    """Take the normalization from the file unless it was given; raises ModelFileError where the two disagree."""
+    found = normalization_in(state)
+    if found is None or blueprint.architecture is None:
+        return blueprint, ""
+    given = blueprint.arguments.get("normalize")
+    if given is None:
+        return blueprint.with_argument("normalize", found.as_argument()), ", normalization as in the file"
+    if not found.agrees(parse_normalization(given, channels=None)):
+        raise ModelFileError(
+            f"{path}: its network normalizes with {found.as_argument()}, not with {given}",
+            hint="leave normalize out: the file says it",
+        )
+    return blueprint, ""
+
+
+def _part_in_file(module: nn.Module, state: State) -> nn.Module:
+    """The part of `module` that `state` belongs to: common checkpoints hold the network without its normalization."""
+    return module if normalization_in(state) else without_normalization(module)
 
 
 def _advice(module: nn.Module, state: State, blueprint: Blueprint) -> str | None:
@@ -199,7 +225,7 @@ def _advice(module: nn.Module, state: State, blueprint: Blueprint) -> str | None
     classes = classes_in_file(misfit)
     if classes:
         return f"the file's network has {classes} classes: num_classes={classes}"
-    return "the names fit and the sizes do not: give the arguments that the network was made with, such as its width"
+    return "the names fit and the sizes do not: give the network's arguments, such as its width and stem"
 
 
 def _names_of(architecture: str | None) -> str | None:

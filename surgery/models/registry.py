@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from torch import nn
 
 from surgery.errors import InputError, suggest
-from surgery.models.architecture import Architecture, Shape
-from surgery.models.resnet import BasicBlock, Bottleneck, ResNet
+from surgery.models.alexnet import AlexNet
+from surgery.models.architecture import CHANNELS, Architecture, Shape
+from surgery.models.convnet import ConvNet
+from surgery.models.densenet import DenseNet
+from surgery.models.linear import Linear
+from surgery.models.normalization import Normalized, parse_normalization
+from surgery.models.resnet import STEM_SIZES, BasicBlock, Bottleneck, ResNet
 from surgery.models.vgg import VGG
 from surgery.models.zoos import from_timm, from_torchvision
 
 ARCHITECTURES: dict[str, Architecture] = {
-    "resnet18": Architecture(builder=partial(ResNet, BasicBlock, (2, 2, 2, 2)), input_shape=(3, 32, 32)),
-    "resnet34": Architecture(builder=partial(ResNet, BasicBlock, (3, 4, 6, 3)), input_shape=(3, 32, 32)),
-    "resnet50": Architecture(builder=partial(ResNet, Bottleneck, (3, 4, 6, 3)), input_shape=(3, 32, 32)),
+    "resnet18": Architecture(
+        builder=partial(ResNet, BasicBlock, (2, 2, 2, 2)), input_shape=(3, 32, 32), stem_sizes=STEM_SIZES
+    ),
+    "resnet34": Architecture(
+        builder=partial(ResNet, BasicBlock, (3, 4, 6, 3)), input_shape=(3, 32, 32), stem_sizes=STEM_SIZES
+    ),
+    "resnet50": Architecture(
+        builder=partial(ResNet, Bottleneck, (3, 4, 6, 3)), input_shape=(3, 32, 32), stem_sizes=STEM_SIZES
+    ),
     "vgg11": Architecture(builder=partial(VGG, (1, 1, 2, 2, 2), False), input_shape=(3, 32, 32)),
     "vgg13": Architecture(builder=partial(VGG, (2, 2, 2, 2, 2), False), input_shape=(3, 32, 32)),
     "vgg16": Architecture(builder=partial(VGG, (2, 2, 3, 3, 3), False), input_shape=(3, 32, 32)),
@@ -27,6 +38,10 @@ ARCHITECTURES: dict[str, Architecture] = {
     "vgg13_bn": Architecture(builder=partial(VGG, (2, 2, 2, 2, 2), True), input_shape=(3, 32, 32)),
     "vgg16_bn": Architecture(builder=partial(VGG, (2, 2, 3, 3, 3), True), input_shape=(3, 32, 32)),
     "vgg19_bn": Architecture(builder=partial(VGG, (2, 2, 4, 4, 4), True), input_shape=(3, 32, 32)),
+    "densenet121": Architecture(builder=partial(DenseNet, (6, 12, 24, 16)), input_shape=(3, 32, 32)),
+    "alexnet": Architecture(builder=AlexNet, input_shape=(3, 32, 32)),
+    "convnet": Architecture(builder=ConvNet, input_shape=(3, 32, 32)),
+    "linear": Architecture(builder=Linear, input_shape=(3, 32, 32)),
 }
 
 _ZOOS: dict[str, Callable[[str], Architecture]] = {"torchvision": from_torchvision, "timm": from_timm}
@@ -37,7 +52,7 @@ _REFUSED = {
     *("weights", "weights_backbone", "progress"),
     *("pretrained", "pretrained_backbone", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir"),
 }
-_COUNTS = ("num_classes", "width", "in_channels", "in_chans")
+_COUNTS = ("num_classes", "width", *CHANNELS, "input_size")
 
 
 def architectures() -> list[str]:
@@ -45,21 +60,34 @@ def architectures() -> list[str]:
     return list(ARCHITECTURES)
 
 
-def build(name: str, *, num_classes: int | None = None, **arguments: Any) -> nn.Module:
+def build(
+    name: str,
+    *,
+    num_classes: int | None = None,
+    normalize: Mapping[str, Sequence[float]] | None = None,
+    **arguments: Any,
+) -> nn.Module:
     """Build the architecture `name` with random weights, drawn from torch's global generator.
 
-    `num_classes=None` keeps the architecture's own number. Raises InputError for an unknown name, for an argument that
-    the architecture does not take or that would load weights, and for timm where it is not installed.
+    `num_classes=None` keeps the architecture's own number. With `normalize={"mean": [...], "std": [...]}`, one number
+    for each channel of images in [0, 1], the network stands behind a layer that normalizes.
+    Raises InputError for an unknown name, for an argument that the architecture does not take or that would load
+    weights, and for timm where it is not installed.
     """
     if num_classes is not None:
         arguments = {"num_classes": num_classes, **arguments}
     _check_arguments(name, arguments)
-    return _call(find(name).builder, name, arguments)
+    architecture = find(name)
+    network = _call(architecture.builder, name, arguments)
+    if normalize is None:
+        return network
+    shape = architecture.shape_with(arguments)
+    return Normalized(parse_normalization(normalize, channels=shape[0] if shape else None), network)
 
 
-def default_input_shape(name: str) -> Shape | None:
-    """Return the (C, H, W) that `name` is meant for, or None where the architecture does not say."""
-    return find(name).input_shape
+def default_input_shape(name: str, arguments: Mapping[str, Any] | None = None) -> Shape | None:
+    """Return the (C, H, W) that `name` with `arguments` is meant for, or None where the architecture does not say."""
+    return find(name).shape_with(arguments or {})
 
 
 def find(name: str) -> Architecture:

@@ -1,4 +1,4 @@
-"""Residual networks for 32-pixel images: the usual four stages behind a 3x3 stride-1 stem without max pooling."""
+"""Residual networks for small images: the usual four stages behind a stem for 32 or for 96 pixels."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from surgery.errors import InputError, suggest
+
+STEM_SIZES = {"cifar": 32, "stl": 96}
+"""The stems by name, and the side of the image that each is for."""
 
 
 class BasicBlock(nn.Module):
@@ -57,8 +62,9 @@ class Bottleneck(nn.Module):
 class ResNet(nn.Module):
     """Four stages of `depths` blocks with `width`, 2, 4 and 8 `width` channels.
 
-    Parameter names are those that CIFAR checkpoints of residual networks commonly have
-    (`layer1.0.conv1`, `layer2.0.shortcut.0`, `linear`).
+    The stem is a convolution, 3x3 with stride 1 for CIFAR's 32 pixels (`stem="cifar"`), or 5x5 with padding 1 and a max
+    pooling that halves for STL-10's 96 (`stem="stl"`). Parameter names are those that CIFAR checkpoints of residual
+    networks commonly have (`layer1.0.conv1`, `layer2.0.shortcut.0`, `linear`). Raises InputError for another stem.
     """
 
     def __init__(
@@ -69,12 +75,14 @@ class ResNet(nn.Module):
         num_classes: int = 10,
         width: int = 64,
         in_channels: int = 3,
+        stem: str = "cifar",
     ) -> None:
         super().__init__()
         widths = [width * factor for factor in (1, 2, 4, 8)]
         inputs = [width] + [channels * block.expansion for channels in widths]
-        self.conv1 = nn.Conv2d(in_channels, width, kernel_size=3, padding=1, bias=False)
+        self.conv1 = nn.Conv2d(in_channels, width, kernel_size=_stem_kernel(stem), padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
+        self.pool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1) if stem == "stl" else nn.Sequential()
         self.layer1 = _stage(block, inputs[0], widths[0], depths[0], stride=1)
         self.layer2 = _stage(block, inputs[1], widths[1], depths[1], stride=2)
         self.layer3 = _stage(block, inputs[2], widths[2], depths[2], stride=2)
@@ -83,10 +91,16 @@ class ResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, in_channels, H, W) to logits (batch, num_classes); any H and W."""
-        y = functional.relu(self.bn1(self.conv1(x)))
+        y = self.pool(functional.relu(self.bn1(self.conv1(x))))
         y = self.layer4(self.layer3(self.layer2(self.layer1(y))))
         y = functional.adaptive_avg_pool2d(y, 1)
         return self.linear(torch.flatten(y, 1))
+
+
+def _stem_kernel(stem: str) -> int:
+    if stem not in STEM_SIZES:
+        raise InputError(f"stem {stem!r}: expected {' or '.join(STEM_SIZES)}", hint=suggest(str(stem), STEM_SIZES))
+    return 5 if stem == "stl" else 3
 
 
 def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:

@@ -2,38 +2,93 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
-from torch import fx
+from torch import fx, nn
 
+import surgery
 from surgery.errors import InputError
 from surgery.models import architectures, build, default_input_shape
 
 
+def small(name: str, **arguments: Any) -> nn.Module:
+    return build(name, **({} if name == "linear" else {"width": 4}), **arguments).eval()
+
+
+def size(name: str, **arguments: Any) -> int:
+    with torch.device("meta"):
+        module = build(name, **arguments)
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
 @pytest.mark.parametrize("name", architectures())
 def test_own_architecture_traces_and_maps_its_images_to_logits(name: str) -> None:
-    module = build(name, num_classes=7, width=4).eval()
+    module = small(name, num_classes=7)
     images = torch.rand(2, *(default_input_shape(name) or ()))
     logits = module(images)
     assert logits.shape == (2, 7)
     torch.testing.assert_close(fx.symbolic_trace(module)(images), logits, rtol=0, atol=0)
+    torch.testing.assert_close(module(images[:1]), logits[:1], rtol=1e-4, atol=1e-5)  # other blocking, other rounding
 
 
-@pytest.mark.parametrize("size", [28, 64])
-def test_resnet_takes_other_image_sizes_and_channels(size: int) -> None:
-    assert build("resnet18", width=4, in_channels=1).eval()(torch.rand(1, 1, size, size)).shape == (1, 10)
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [*((name, {}) for name in architectures()), ("resnet18", {"stem": "stl"}), ("linear", {"input_size": 16})],
+)
+def test_own_architecture_has_a_certified_linear_part_without_export(name: str, arguments: dict[str, Any]) -> None:
+    shape = default_input_shape(name, arguments) or ()
+    linear = surgery.linearize(small(name, **arguments), torch.zeros(1, *shape))
+    assert linear.before.rung == "symbolic"
+    assert linear.certificate.affine, linear.certificate.reason
+
+
+@pytest.mark.parametrize(
+    ("name", "side"),
+    [
+        *(("resnet18", 28), ("resnet18", 64), ("vgg11", 64), ("densenet121", 8), ("densenet121", 40)),
+        *(("alexnet", 29), ("alexnet", 64), ("convnet", 16), ("convnet", 28)),
+    ],
+)
+def test_other_image_sizes_and_channels_are_taken(name: str, side: int) -> None:
+    assert small(name, in_channels=1)(torch.rand(1, 1, side, side)).shape == (1, 10)
 
 
 # Counted by hand from the papers' tables with a 3x3 stem and one linear layer; CIFAR repositories give the same.
 @pytest.mark.parametrize(
     ("name", "parameters"),
-    [("resnet18", 11_173_962), ("resnet34", 21_282_122), ("resnet50", 23_520_842), ("vgg16_bn", 14_728_266)],
+    [
+        *(("resnet18", 11_173_962), ("resnet34", 21_282_122), ("resnet50", 23_520_842), ("vgg16_bn", 14_728_266)),
+        *(("densenet121", 6_956_298), ("alexnet", 2_472_266), ("linear", 10 * 3073)),
+    ],
 )
 def test_size_is_that_of_the_cifar_networks(name: str, parameters: int) -> None:
-    with torch.device("meta"):
-        module = build(name)
-    assert sum(parameter.numel() for parameter in module.parameters()) == parameters
+    assert size(name) == parameters
+
+
+@pytest.mark.parametrize("name", [name for name in architectures() if name != "linear"])
+def test_half_the_width_is_nearly_a_quarter_of_the_weights(name: str) -> None:
+    # A little more: biases, batch norms, the first and the last layer shrink with the width alone.
+    assert 0.25 < size(name, width=32) / size(name, width=64) < 0.27
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("densenet121", {"conv1.weight", "dense1.5.bn2.weight", "trans3.conv.weight", "bn.weight", "linear.bias"}),
+        ("alexnet", {"features.0.weight", "features.3.bias", "features.10.weight", "classifier.weight"}),
+        ("linear", {"linear.weight", "linear.bias"}),
+    ],
+)
+def test_names_are_those_of_cifar_checkpoints(name: str, expected: set[str]) -> None:
+    assert expected <= set(small(name).state_dict())
+
+
+def test_dense_layer_puts_its_channels_before_its_input() -> None:
+    layer = small("densenet121").get_submodule("dense1.0")
+    images = torch.rand(1, 4, 8, 8)
+    assert torch.equal(layer(images)[:, 2:], images)
 
 
 def test_resnet_has_the_names_of_cifar_checkpoints() -> None:
@@ -52,9 +107,32 @@ def test_stem_keeps_the_resolution() -> None:
     assert sizes == [32, 4]
 
 
-def test_linear_part_of_vgg_sees_one_pixel() -> None:
-    features = build("vgg11", width=4).eval().get_submodule("features")
-    assert features(torch.rand(1, 3, 32, 32)).shape == (1, 32, 1, 1)
+@pytest.mark.parametrize(("name", "channels"), [("vgg11", 32), ("alexnet", 16)])
+def test_linear_layer_sees_one_pixel(name: str, channels: int) -> None:
+    features = small(name).get_submodule("features")
+    assert features(torch.rand(1, 3, 32, 32)).shape == (1, channels, 1, 1)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50"])
+def test_stl_stem_halves_the_image_before_the_stages(name: str) -> None:
+    module = small(name, stem="stl")
+    sides: list[int] = []
+    module.get_submodule("layer1").register_forward_hook(lambda _, inputs, __: sides.append(inputs[0].shape[-1]))
+    assert module(torch.rand(2, 3, 96, 96)).shape == (2, 10)
+    assert sides == [47]  # 96 - 2 by the 5x5 convolution with padding 1, then halved
+    assert module.get_submodule("conv1").weight.shape == (4, 3, 5, 5)
+    assert set(module.state_dict()) == set(small(name).state_dict())
+
+
+def test_unknown_stem_is_refused_with_the_nearest() -> None:
+    with pytest.raises(InputError, match="stem 'stl10': expected cifar or stl") as caught:
+        build("resnet18", stem="stl10")
+    assert "'stl'" in (caught.value.hint or "")
+
+
+def test_odd_width_of_a_dense_network_is_refused() -> None:
+    with pytest.raises(InputError, match=r"densenet121: .*width 5 is odd"):
+        build("densenet121", width=5)
 
 
 def test_torchvision_and_timm_are_built_without_weights_and_without_warnings() -> None:
@@ -85,6 +163,20 @@ def test_default_input_shape(name: str, shape: tuple[int, int, int]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "arguments", "shape"),
+    [
+        ("resnet18", {"stem": "stl"}, (3, 96, 96)),
+        ("resnet50", {"stem": "cifar", "in_channels": 1}, (1, 32, 32)),
+        ("linear", {"input_size": 16, "in_channels": 1}, (1, 16, 16)),
+        ("timm:resnet18", {"in_chans": 4}, (4, 224, 224)),
+        ("torchvision:vit_b_16", {"image_size": 64}, (3, 64, 64)),
+    ],
+)
+def test_input_shape_follows_the_arguments(name: str, arguments: dict[str, Any], shape: tuple[int, int, int]) -> None:
+    assert default_input_shape(name, arguments) == shape
+
+
+@pytest.mark.parametrize(
     ("name", "suggestion"),
     [
         ("resnet17", "resnet18"),
@@ -109,7 +201,9 @@ def test_unknown_argument_is_named(name: str) -> None:
         build(name, widht=3)
 
 
-@pytest.mark.parametrize("arguments", [{"num_classes": 0}, {"width": "64"}, {"in_channels": True}, {"width": -1}])
+@pytest.mark.parametrize(
+    "arguments", [{"num_classes": 0}, {"width": "64"}, {"in_channels": True}, {"width": -1}, {"input_size": 16.0}]
+)
 def test_counts_must_be_positive_whole_numbers(arguments: dict[str, object]) -> None:
     with pytest.raises(InputError, match=next(iter(arguments))):
         build("resnet18", **arguments)  # pyright: ignore[reportArgumentType] (wrong on purpose)

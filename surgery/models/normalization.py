@@ -1,0 +1,111 @@
+"""Normalization of the input as a layer of the model, so that images, attacks and epsilon stay in [0, 1]."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from surgery.errors import InputError, suggest
+from surgery.models.weights import State, match_names
+
+_CONSTANTS = ("normalize.mean", "normalize.std")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Normalization:
+    """Mean and standard deviation of each channel, of images in [0, 1]."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def as_argument(self) -> dict[str, list[float]]:
+        """What `build` takes as `normalize`, and a checkpoint keeps among its arguments."""
+        return {"mean": list(self.mean), "std": list(self.std)}
+
+    def agrees(self, other: Normalization) -> bool:
+        """Whether the two are the same but for the rounding of a file in half precision."""
+        pairs = list(zip(self.mean + self.std, other.mean + other.std, strict=False))
+        same_length = len(self.mean) == len(other.mean)
+        return same_length and all(math.isclose(one, two, rel_tol=1e-2) for one, two in pairs)
+
+
+class Normalize(nn.Module):
+    """(x - mean) / std, channel by channel."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, normalization: Normalization) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(normalization.mean).reshape(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(normalization.std).reshape(-1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, channels, H, W) to the same."""
+        return (x - self.mean) / self.std
+
+
+class Normalized(nn.Module):
+    """`model` behind a normalization; its state dict has the two constants, so that no file loses them unnoticed."""
+
+    def __init__(self, normalization: Normalization, model: nn.Module) -> None:
+        super().__init__()
+        self.normalize = Normalize(normalization)
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, channels, H, W) in [0, 1] to logits (batch, classes)."""
+        return self.model(self.normalize(x))
+
+
+def parse_normalization(value: Any, channels: int | None) -> Normalization:
+    """Read `{"mean": [...], "std": [...]}`, one number for each of the input's `channels`; raises InputError."""
+    if not isinstance(value, Mapping) or set(value) != {"mean", "std"}:
+        given = list(value) if isinstance(value, Mapping) else value
+        near = suggest(str(next(iter(set(value) - {"mean", "std"}), "")), ("mean", "std")) if given else None
+        raise InputError(f"normalize: expected mean and std, not {given!r}", hint=near)
+    mean, std = _numbers("mean", value["mean"]), _numbers("std", value["std"])
+    if len(mean) != len(std) or channels not in (None, len(mean)):
+        expected = f"{channels}, one for each channel" if channels else "as many of one as of the other"
+        raise InputError(f"normalize: {len(mean)} numbers in mean and {len(std)} in std; expected {expected}")
+    if min(std) <= 0:
+        raise InputError(f"normalize: std must be above 0, not {min(std)}")
+    if max(map(abs, mean)) > 1 or max(std) > 1:
+        raise InputError(
+            f"normalize: mean {list(mean)} and std {list(std)} are not of images in [0, 1]",
+            hint="divide both by 255 if they are of 8-bit values",
+        )
+    return Normalization(mean=mean, std=std)
+
+
+def without_normalization(module: nn.Module) -> nn.Module:
+    """The network itself, where `module` is one behind a normalization."""
+    return module.model if isinstance(module, Normalized) else module
+
+
+def normalization_in(state: State) -> Normalization | None:
+    """The normalization in the state dict of a `Normalized` network, or None."""
+    found = match_names(state, _CONSTANTS)
+    if any(name not in found for name in _CONSTANTS):
+        return None
+    mean, std = (tuple(float(value) for value in found[name].flatten()) for name in _CONSTANTS)
+    return Normalization(mean=mean, std=std)
+
+
+def _numbers(name: str, value: Any) -> tuple[float, ...]:
+    if not isinstance(value, Sequence) or isinstance(value, str) or not value:
+        raise InputError(f"normalize: {name} must be a list of numbers, one for each channel, not {value!r}")
+    bad = next((item for item in value if not _is_finite(item)), None)
+    if bad is not None:
+        raise InputError(f"normalize: {name} must be a list of finite numbers, not {list(value)!r}")
+    return tuple(float(item) for item in value)
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
