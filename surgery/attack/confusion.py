@@ -1,0 +1,138 @@
+"""The attack confusion matrix M: into which classes an attack turns the images of a class (section 7, Fig. 7)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from surgery.attack.attack import Attack
+from surgery.attack.batches import Batch, attack_batch
+from surgery.attack.checks import warn
+from surgery.attack.chunks import BATCH, Chunks, Progress, Walk
+from surgery.attack.engine import Engine
+from surgery.attack.samples import Data
+from surgery.attack.subject import Subject, subject_of
+from surgery.errors import InputError
+from surgery.hierarchy import Hierarchy
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Confusion:
+    """How many images of class i an attack turns into class j.
+
+    `counts` `(K, K)`, int64. Untargeted: `counts[i, j]` images of class i are taken for class j after all steps; the
+    rows sum to `images_per_class` `(K,)`. Targeted: for `counts[i, j]` images of class i the attack reached the target
+    j; `counts[i, i]` of them it could not turn into any other class. An image counts for every target that it reached,
+    so rows sum to anything.
+    """
+
+    attack: Attack
+    targeted: bool
+    counts: Tensor
+    images_per_class: Tensor
+    seconds: float
+    notes: tuple[str, ...]
+
+    @property
+    def matrix(self) -> Tensor:
+        """M `(K, K)`, float64: the counts as shares of the images of class i; NaN for a class without images."""
+        return self.counts.double() / self.images_per_class.double()[:, None]
+
+    def per_superclass(self, hierarchy: Hierarchy) -> Tensor:
+        """The mean entry of each block of M `(superclasses, superclasses)`, float64, the diagonal of M left out.
+
+        NaN for the block of a superclass of one class with itself, and where M has NaN.
+        """
+        member = self._membership(hierarchy)
+        off = self._off_diagonal()
+        sums = member.T @ torch.where(off, self.matrix, 0.0) @ member
+        return sums / (member.T @ off.double() @ member)
+
+    def contrast(self, hierarchy: Hierarchy) -> float:
+        """Mean of M within superclasses less mean across them, the diagonal left out, in [-1, 1].
+
+        Raises InputError where the classes are not as many, or there is no pair within or none across.
+        """
+        member = self._membership(hierarchy)
+        same = (member @ member.T).bool()
+        within, across = same & self._off_diagonal(), ~same
+        if not bool(within.any()) or not bool(across.any()):
+            raise InputError("no contrast of blocks: there has to be a pair within a superclass and a pair across")
+        return float(self.matrix[within].mean() - self.matrix[across].mean())
+
+    def _membership(self, hierarchy: Hierarchy) -> Tensor:
+        """`(K, superclasses)`: one where a class is in a superclass."""
+        if len(hierarchy.class_names) != len(self.counts):
+            raise InputError(f"M is of {len(self.counts)} classes, the hierarchy of {len(hierarchy.class_names)}")
+        return torch.nn.functional.one_hot(torch.tensor(hierarchy.superclass)).double()
+
+    def _off_diagonal(self) -> Tensor:
+        return ~torch.eye(len(self.counts), dtype=torch.bool)
+
+
+def confusion_matrix(
+    model: nn.Module,
+    data: Data,
+    attack: Attack,
+    *,
+    targeted: bool = False,
+    batch_size: int = BATCH,
+    seed: int = 0,
+    device: torch.device | str | None = None,
+    engine: Engine | None = None,
+    chunks: Chunks | None = None,
+    progress: Progress | None = None,
+) -> Confusion:
+    """M of `attack` on `model`; data and the other arguments are as in `evaluate`.
+
+    Untargeted, all steps are taken, whatever `attack.early_stop` says, as M is about where images land; targeted, every
+    image is attacked towards each of the other classes, and counts for those that the model itself, in float32, gives
+    it as it is, on the way or at the end.
+    """
+    attack = replace(attack, targeted=targeted, early_stop=targeted)
+    with subject_of(model, data, [attack], engine=engine or Engine(), device=device) as subject:
+        labels = subject.samples.labels.cpu()
+        others = subject.others(labels)
+        rounds = others.shape[1] if targeted else 1
+        walk = Walk(count=len(labels), size=batch_size, rounds=rounds, chunks=chunks, progress=progress)
+        tries = [others[:, number] for number in range(rounds)] if targeted else [None]
+        rows = [_landed(subject, walk, attack, wanted, number, seed=seed) for number, wanted in enumerate(tries)]
+        notes = subject.victim.notes
+    warn(subject.checks)
+    landed = torch.stack([row[:, 0].long() for row in rows], dim=1)
+    return Confusion(
+        attack=attack,
+        targeted=targeted,
+        counts=_reached(labels, others, landed) if targeted else _count(labels, landed[:, 0], subject.num_classes),
+        images_per_class=torch.bincount(labels, minlength=subject.num_classes),
+        seconds=float(sum(row[:, -1].sum() for row in rows)),
+        notes=notes,
+    )
+
+
+def _landed(subject: Subject, walk: Walk, attack: Attack, wanted: Tensor | None, number: int, *, seed: int) -> Tensor:
+    """The class of every image after the attack, and the seconds that it took, `(n, 2)`."""
+
+    def compute(first: int, last: int) -> Tensor:
+        images, labels = subject.batch(first, last)
+        goal = None if wanted is None else wanted[first:last].to(labels.device)
+        batch = Batch.of(images, labels, targets=None if goal is None else goal[:, None], wanted=goal)
+        return attack_batch(subject.victim, batch, attack, seed=seed).predictions[:, None]
+
+    return walk.gather("confusion" if wanted is None else f"confusion-{number + 1}", 1, compute, number=number)
+
+
+def _reached(labels: Tensor, others: Tensor, landed: Tensor) -> Tensor:
+    """Counts of the targets `(n, K - 1)` that were reached, and of the images of which none was, on the diagonal."""
+    reached = landed == others
+    classes = others.shape[1] + 1
+    counts = _count(labels[:, None].expand_as(others)[reached], others[reached], classes)
+    resisted = ~reached.any(1)
+    return counts + _count(labels[resisted], labels[resisted], classes)
+
+
+def _count(rows: Tensor, columns: Tensor, classes: int) -> Tensor:
+    """How often each pair of classes stands side by side, `(classes, classes)`."""
+    return torch.bincount(rows * classes + columns, minlength=classes * classes).reshape(classes, classes)

@@ -1,0 +1,148 @@
+"""Attacks are values: sizes as they are written, settings of recipes, and what is refused."""
+
+import dataclasses
+from inspect import ismodule
+
+import pytest
+
+import surgery.attack
+from surgery.attack import Attack, attack_from, cw, fgsm, pgd, pixels
+from surgery.errors import InputError
+
+
+def test_the_public_names_are_these():
+    found = {name for name, value in vars(surgery.attack).items() if not name.startswith("_") and not ismodule(value)}
+    assert found == {
+        *("KINDS", "LOSSES", "NORMS", "PLAIN", "STARTS", "STEP_RULES"),
+        *("Attack", "Check", "Chunks", "Confusion", "Engine", "Evaluation", "EvaluationWarning", "Outcome", "Paired"),
+        *("attack_from", "confusion_matrix", "cw", "evaluate", "fgsm", "perturb", "pgd", "pixels"),
+        *("random_start", "search"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("written", "number"),
+    [
+        *[("8/255", 8 / 255), (" 8 / 255 ", 8 / 255), ("2.5/255", 2.5 / 255)],
+        *[("0.5", 0.5), ("1e-3", 1e-3), (0.03, 0.03), (1, 1.0)],
+    ],
+)
+def test_sizes_are_read_as_fractions_and_numbers(written, number):
+    assert pixels(written) == number
+
+
+@pytest.mark.parametrize("written", ["8/255/2", "eight", "", "8/0", "/255", "--1", None, True, [8], "1e"])
+def test_what_is_no_size_is_refused(written):
+    with pytest.raises(InputError, match="a number or a fraction"):
+        pixels(written)
+
+
+@pytest.mark.parametrize(
+    ("written", "why"),
+    [
+        *[(float("nan"), "finite"), (float("inf"), "finite"), ("nan", "finite"), ("inf", "finite")],
+        *[(-0.1, "negative"), ("-8/255", "negative")],
+    ],
+)
+def test_sizes_are_finite_and_not_negative(written, why):
+    with pytest.raises(InputError, match=f"step_size is .*{why}"):
+        pixels(written, what="step_size")
+
+
+def test_epsilon_8_gets_the_hint_to_write_8_255():
+    with pytest.raises(InputError, match="from 0 to 1") as error:
+        pgd(epsilon=8, steps=20, step_size=0.003)
+    assert error.value.hint == "epsilon 8 is in units of 1/255? write 8/255"
+
+
+def test_a_step_size_of_2_gets_the_same_hint():
+    with pytest.raises(InputError) as error:
+        pgd(epsilon="8/255", steps=20, step_size=2)
+    assert error.value.hint == "step_size 2 is in units of 1/255? write 2/255"
+
+
+def test_other_norms_have_larger_balls():
+    assert pgd(norm="L2", epsilon=1.5, steps=1, step_size=1.5).epsilon == 1.5
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"norm": "linf"}, "did you mean 'Linf'"),
+        ({"norm": "L3"}, "known are Linf, L2, L1"),
+        ({"loss": "ce"}, "known are cross-entropy, margin, dlr"),
+        ({"step_rule": "linear"}, "did you mean 'linear-decay'"),
+        ({"start": "random"}, "known are uniform, zero"),
+        ({"steps": 0}, "steps is 0; a whole number of at least 1"),
+        ({"steps": 2.0}, "whole number"),
+        ({"steps": True}, "whole number"),
+        ({"restarts": -1}, "restarts is -1"),
+        ({"restarts": 2, "start": "zero"}, "all the same"),
+        ({"targeted": "yes"}, "true or false"),
+        ({"sparsity": 0.1}, "goes with the norm L1"),
+        ({"norm": "L1"}, "needs the share of the pixels"),
+        ({"norm": "L1", "sparsity": 1.5}, r"in \(0, 1\]"),
+    ],
+)
+def test_what_makes_no_attack_is_refused(changes, message):
+    with pytest.raises(InputError, match=message):
+        pgd(**{"epsilon": "8/255", "steps": 20, "step_size": 0.003, **changes})
+
+
+def test_an_attack_holds_numbers_only():
+    with pytest.raises(InputError, match="holds numbers"):
+        Attack(norm="Linf", epsilon="8/255", steps=1, step_size=0.1)
+
+
+def test_fgsm_is_one_step_of_epsilon_from_the_image():
+    attack = fgsm(epsilon="8/255")
+    assert (attack.steps, attack.step_size, attack.start) == (1, attack.epsilon, "zero")
+
+
+def test_cw_is_projected_gradient_descent_on_the_margin():
+    arguments = {"epsilon": "8/255", "steps": 30, "step_size": 0.003}
+    assert cw(**arguments) == pgd(**arguments, loss="margin")
+
+
+def test_step_rules():
+    def sizes(rule):
+        attack = pgd(epsilon=0.1, steps=4, step_size=1.0, step_rule=rule)
+        return [attack.step_at(step) for step in range(4)]
+
+    assert sizes("constant") == [1.0] * 4
+    assert sizes("linear-decay") == [1.0, 0.75, 0.5, 0.25]
+    assert sizes("cosine") == pytest.approx([1.0, 0.853553, 0.5, 0.146447], abs=1e-6)
+
+
+def test_settings_of_a_recipe_make_the_attack():
+    settings = {"norm": "L2", "epsilon": "128/255", "steps": 10, "step_size": "15/255"}
+    assert attack_from(settings) == pgd(**settings)
+    assert attack_from({"kind": "fgsm", "epsilon": "8/255"}) == fgsm(epsilon="8/255")
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        fgsm(epsilon="8/255"),
+        cw(epsilon=0.03, steps=3, step_size=0.01, restarts=2),
+        pgd(norm="L1", epsilon=12, steps=2, step_size=1, sparsity=0.01, targeted=True),
+    ],
+)
+def test_the_fields_of_an_attack_are_settings(attack):
+    assert attack_from(dataclasses.asdict(attack)) == attack
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"epsilon": "8/255", "steps": 20}, "at: pgd needs step_size"),
+        ({"steps": 20}, "at: pgd needs epsilon, step_size"),
+        ({"kind": "fgsm", "epsilon": "8/255", "steps": 3}, "unknown key 'steps'"),
+        ({"epsilom": "8/255", "steps": 3, "step_size": 1}, "unknown key 'epsilom'(.|\n)*did you mean 'epsilon'"),
+        ({"kind": "pdg", "epsilon": "8/255"}, "kind is 'pdg'(.|\n)*did you mean 'pgd'"),
+        ({"epsilon": 8, "steps": 20, "step_size": 0.1}, "at: epsilon 8(.|\n)*write 8/255"),
+    ],
+)
+def test_wrong_settings_name_the_key(settings, message):
+    with pytest.raises(InputError, match=message):
+        attack_from(settings, where="at")
