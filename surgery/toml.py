@@ -1,14 +1,16 @@
 """TOML files that remember where everything stands, so that errors can point with a caret.
 
-The standard library parses; positions are found again by a scan of the headers and keys, which is exact for files
-written one key a line and falls back to the nearest enclosing key or header otherwise.
+The standard library parses and refuses; a second pass over text that it took finds the place of every key, value and
+element, however deep in inline tables and lists.
 """
 
 from __future__ import annotations
 
+import bisect
 import re
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +20,31 @@ from surgery.files import existing_file
 Location = tuple[str | int, ...]
 """A path into the data, like `("rule", 2, "match")`."""
 
-_HEADER = re.compile(r"^\s*(\[\[?)\s*([^\]]+?)\s*\]\]?")
-_KEY = re.compile(r"""^(\s*)("[^"]+"|'[^']+'|[A-Za-z0-9_.-]+)\s*=\s*""")
+DEEPEST = 64
+"""Tables and lists inside each other; deeper ones are refused before anything recurses into them."""
+
+
+class TomlError(InputError):
+    """Text that is not TOML: `reason`, and the `position` where it stops being it."""
+
+    def __init__(self, reason: str, position: Position) -> None:
+        super().__init__(position.point(reason))
+        self.reason = reason
+        self.position = position
 
 
 @dataclass(frozen=True, kw_only=True)
 class TomlDocument:
-    """Parsed data with the text that it came from."""
+    """Parsed data with the text that it came from.
+
+    `positions` maps the location of each value (of a table: its header) to line and column, `keys` to those of its key.
+    """
 
     path: str
     text: str
     data: dict[str, Any]
     positions: dict[Location, tuple[int, int]]
+    keys: dict[Location, tuple[int, int]]
 
     def position(self, location: Location, *, offset: int = 0) -> Position:
         """Where the value at `location` starts, moved right by `offset` characters; the nearest known parent
@@ -38,14 +53,20 @@ class TomlDocument:
         for end in range(len(location), -1, -1):
             found = self.positions.get(location[:end])
             if found is not None:
-                line, column = found
-                text = self.text.splitlines()[line - 1] if self.text else ""
-                inner = _inline_key(text, column, location[end:])
-                shift = offset if end == len(location) else 0
-                return Position(
-                    path=self.path, line=line, column=min((inner or column) + shift, len(text) + 1), text=text
-                )
-        return Position(path=self.path, line=1, column=1, text=(self.text.splitlines() or [""])[0])
+                return self._at(found, offset if end == len(location) else 0)
+        return self._at((1, 1), 0)
+
+    def key_position(self, location: Location) -> Position:
+        """Where the key of the value at `location` starts; for elements of a list, that of the list."""
+        while location and isinstance(location[-1], int):
+            location = location[:-1]
+        found = self.keys.get(location)
+        return self.position(location) if found is None else self._at(found, 0)
+
+    def _at(self, place: tuple[int, int], offset: int) -> Position:
+        line, column = place
+        text = _lines(self.text)[line - 1]
+        return Position(path=self.path, line=line, column=min(column + offset, len(text) + 1), text=text)
 
 
 def read_toml(path: str | Path) -> TomlDocument:
@@ -61,60 +82,164 @@ def read_toml(path: str | Path) -> TomlDocument:
 
 
 def parse_toml(text: str, path: str) -> TomlDocument:
-    """Parse TOML text; `path` is what errors call it."""
+    """Parse TOML text; `path` is what errors call it.
+
+    Raises TomlError, also for what is legal but nested deeper than `DEEPEST`.
+    """
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(_syntax_position(text, path, str(error)).point(_plain(str(error)))) from None
-    return TomlDocument(path=path, text=text, data=data, positions=_scan(text))
+    except RecursionError:
+        raise TomlError("nested too deeply", _syntax_position(text, path, "at line 1, column 1")) from None
+    except ValueError as error:  # a whole number of thousands of digits is none that tomllib takes for its own
+        raise TomlError(_plain(str(error)), _syntax_position(text, path, str(error))) from None
+    if _depth(data) > DEEPEST:
+        reason = f"tables and lists inside each other go deeper than {DEEPEST}"
+        raise TomlError(reason, _syntax_position(text, path, "at line 1, column 1"))
+    scan = _Scan(text=_unix(text))
+    scan.run()
+    positions, keys = scan.places(scan.values), scan.places(scan.keys)
+    return TomlDocument(path=path, text=text, data=data, positions=positions, keys=keys)
 
 
 def _plain(message: str) -> str:
     return re.sub(r"\s*\(at .*\)$", "", message)
 
 
+def _unix(text: str) -> str:
+    return text.replace("\r\n", "\n")
+
+
+def _lines(text: str) -> list[str]:
+    """As TOML counts them: `splitlines` would break at characters that strings may hold."""
+    return _unix(text).split("\n")
+
+
 def _syntax_position(text: str, path: str, message: str) -> Position:
-    lines = text.splitlines() or [""]
+    lines = (_unix(text).rstrip("\n") or "").split("\n")
     found = re.search(r"at line (\d+), column (\d+)", message)
     line, column = (int(found[1]), int(found[2])) if found else (len(lines), len(lines[-1]) + 1)
     line = min(line, len(lines))
     return Position(path=path, line=line, column=column, text=lines[line - 1])
 
 
-def _scan(text: str) -> dict[Location, tuple[int, int]]:
-    """Map the location of every header and key to the line and column where its value starts."""
-    positions: dict[Location, tuple[int, int]] = {(): (1, 1)}
-    counts: dict[str, int] = {}
-    table: Location = ()
-    for number, line in enumerate(text.splitlines(), start=1):
-        if header := _HEADER.match(line):
-            names = tuple(part.strip().strip("\"'") for part in header[2].split("."))
-            table = _table(names, header[1] == "[[", counts)
-            positions[table] = (number, line.index("[") + 1)
-        elif key := _KEY.match(line):
-            names = (key[2].strip("\"'"),) if key[2][0] in "\"'" else tuple(key[2].split("."))
-            positions.setdefault((*table, *names), (number, key.end() + 1))
-            positions.setdefault(("key", *table, *names), (number, len(key[1]) + 1))
-    return positions
+def _depth(data: Any) -> int:
+    """How many tables and lists are inside each other, found without recursion."""
+    deepest, left = 0, [(data, 1)]
+    while left:
+        value, depth = left.pop()
+        deepest = max(deepest, depth)
+        inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        if depth <= DEEPEST:
+            left += [(item, depth + 1) for item in inner if isinstance(item, (dict, list))]
+    return deepest
 
 
-def _table(names: tuple[str, ...], is_array: bool, counts: dict[str, int]) -> Location:
-    if is_array:
-        joined = ".".join(names)
-        counts[joined] = counts.get(joined, -1) + 1
-    location: list[str | int] = []
-    for end, name in enumerate(names, start=1):
-        location.append(name)
-        joined = ".".join(names[:end])
-        if joined in counts:
-            location.append(counts[joined])
-    return tuple(location)
+_SPACE = re.compile(r"(?:[ \t\n]|#[^\n]*)*")
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+_STRING = re.compile(r'"""(?:\\.|[^\\])*?"{3,5}' + r"|'''.*?'{3,5}" + r'|"(?:\\.|[^"\\])*"' + r"|'[^']*'", re.DOTALL)
+_SCALAR = re.compile(r"[^,\]}\n#]+")
 
 
-def _inline_key(line: str, start: int, rest: Location) -> int | None:
-    """The column of the last of `rest` that names a key of an inline table on this line."""
-    found = None
-    for part in rest:
-        match = re.compile(rf"[\"']?{re.escape(str(part))}[\"']?\s*=").search(line, start - 1)
-        found = match.start() + 1 if match else found
-    return found
+@dataclass(kw_only=True)
+class _Scan:
+    """One pass over legal TOML: where values and keys start. `counts`: the number of the last table of each array of
+    tables.
+    """
+
+    text: str
+    at: int = 0
+    values: dict[Location, int] = field(default_factory=dict)
+    keys: dict[Location, int] = field(default_factory=dict)
+    counts: dict[Location, int] = field(default_factory=dict)
+
+    def run(self) -> None:
+        self.values[()] = 0
+        table: Location = ()
+        while self._skip() < len(self.text):
+            if self.text[self.at] == "[":
+                table = self._header()
+            else:
+                self._pair(table)
+
+    def places(self, found: dict[Location, int]) -> dict[Location, tuple[int, int]]:
+        """Lines and columns, from one."""
+        starts = [0, *(match.end() for match in re.finditer("\n", self.text))]
+        lines = {location: bisect.bisect_right(starts, at) for location, at in found.items()}
+        return {location: (line, found[location] - starts[line - 1] + 1) for location, line in lines.items()}
+
+    def _skip(self) -> int:
+        space = _SPACE.match(self.text, self.at)
+        assert space is not None, "matches nothing at the least"
+        self.at = space.end()
+        return self.at
+
+    def _take(self, pattern: re.Pattern[str]) -> str:
+        found = pattern.match(self.text, self.at)
+        assert found is not None, "the text was parsed before"
+        self.at = found.end()
+        return found[0]
+
+    def _key(self) -> Iterator[tuple[str, int]]:
+        """The parts of a dotted key, each with its place."""
+        while True:
+            start = self._skip()
+            if self.text[start] in "\"'":
+                yield tomllib.loads(f"k = {self._take(_STRING)}")["k"], start
+            else:
+                yield self._take(_BARE), start
+            if self.text[self._skip()] != ".":
+                return
+            self.at += 1
+
+    def _header(self) -> Location:
+        start = self.at
+        array = self.text.startswith("[[", start)
+        self.at += 2 if array else 1
+        location: Location = ()
+        parts = list(self._key())
+        for number, (name, place) in enumerate(parts, start=1):
+            location = (*location, name)
+            self.keys.setdefault(location, place)
+            if array and number == len(parts):
+                self.counts[location] = self.counts.get(location, -1) + 1
+            self.values.setdefault(location, start)
+            if location in self.counts:
+                location = (*location, self.counts[location])
+                self.values.setdefault(location, start)
+        self.values[location] = start
+        self.at += 2 if array else 1
+        return location
+
+    def _pair(self, table: Location) -> None:
+        location = table
+        for name, place in self._key():
+            location = (*location, name)
+            self.keys.setdefault(location, place)
+            self.values.setdefault(location, place)
+        self.at += 1
+        self._value(location)
+
+    def _value(self, location: Location) -> None:
+        start = self._skip()
+        self.values[location] = start
+        opening = self.text[start]
+        if opening in "\"'":
+            self._take(_STRING)
+        elif opening in "[{":
+            self._inside(location, closing="]" if opening == "[" else "}")
+        else:
+            self._take(_SCALAR)
+
+    def _inside(self, location: Location, *, closing: str) -> None:
+        """The elements of a list, or the pairs of an inline table."""
+        self.at += 1
+        index = 0
+        while self.text[self._skip()] != closing:
+            if closing == "]":
+                self._value((*location, index))
+            else:
+                self._pair(location)
+            index += 1
+            if self.text[self._skip()] == ",":
+                self.at += 1
+        self.at += 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -16,6 +16,7 @@ from surgery.rewrite.conditions import Where
 from surgery.rewrite.expression import Call, Expression, ExpressionError, names_bound, parse_match, parse_rewrite
 from surgery.rewrite.transforms import TRANSFORMS
 from surgery.toml import Location, TomlDocument, read_toml
+from surgery.validation import findings
 
 Promise = Literal["affine", "same function"]
 
@@ -166,25 +167,8 @@ def _checked(document: TomlDocument) -> _RuleSet:
     try:
         return _RuleSet.model_validate(document.data)
     except ValidationError as error:
-        problems = [_problem(item, document) for item in error.errors()]
+        problems = [finding.point(document) for finding in findings(error, _RuleSet, document.data)]
         raise RuleError("\n".join(problems)) from None
-
-
-def _problem(item: Mapping[str, Any], document: TomlDocument) -> str:
-    location: Location = tuple(item["loc"])
-    if item["type"] == "extra_forbidden":
-        known = _fields(location[:-1])
-        position = document.position(("key", *location)) if ("key", *location) in document.positions else None
-        hint = suggest(str(location[-1]), known) or f"known are {', '.join(known)}"
-        return (position or document.position(location)).point(f"unknown key {location[-1]!r}; {hint}")
-    if item["type"] == "missing":
-        return document.position(location[:-1]).point(f"the key {location[-1]!r} is missing")
-    return document.position(location).point(f"{'.'.join(map(str, location))}: {item['msg']}, not {item['input']!r}")
-
-
-def _fields(parent: Location) -> list[str]:
-    model = _RuleSet if not parent else _Where if parent[-1] == "where" else _Rule
-    return list(model.model_fields)
 
 
 def _rule(item: _Rule, index: int, ruleset: str, document: TomlDocument) -> Rule:

@@ -1,0 +1,225 @@
+"""Tables checked by pydantic: what it finds wrong, in words, where in the data it stands, with the nearest right names.
+
+Tables that come in several forms are told apart by their key `kind`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from surgery.errors import suggest
+from surgery.toml import Location, TomlDocument
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """Something wrong with the value at `location`, or with its key."""
+
+    location: Location
+    message: str
+    hint: str | None = None
+    on_key: bool = False
+
+    def point(self, document: TomlDocument) -> str:
+        """The finding with file:line:column, the line and a caret."""
+        find = document.key_position if self.on_key else document.position
+        return find(self.location).point(self.text)
+
+    @property
+    def text(self) -> str:
+        return f"{self.message}; {self.hint}" if self.hint else self.message
+
+
+@dataclass(frozen=True, kw_only=True)
+class Visited:
+    """A value of the data beside what the schema has in its place: the model of a table, or the `kinds` to choose from
+    where its own is none of them; the markers of a field's `Annotated`.
+    """
+
+    location: Location
+    value: Any
+    model: type[BaseModel] | None = None
+    kinds: tuple[str, ...] = ()
+    markers: tuple[Any, ...] = ()
+
+
+def refusal(message: str, *, hint: str | None = None, key: str = "") -> PydanticCustomError:
+    """What a validator raises to say `message` as it is, about `key` of a table if it is there."""
+    return PydanticCustomError("refused", "{message}", {"message": message, "hint": hint, "key": key})
+
+
+def findings(error: ValidationError, model: type[BaseModel], data: Mapping[str, Any]) -> list[Finding]:
+    """Everything that `error` says about `data`, which is not a `model`."""
+    tables = {visited.location: visited for visited in visit(model, data)}
+    return [_finding(item, data, tables) for item in error.errors(include_url=False)]
+
+
+def visit(annotation: Any, value: Any, location: Location = ()) -> Iterator[Visited]:
+    """Go through `value` and the type that it should have side by side, as far as the two agree."""
+    annotation, markers = _unwrap(annotation)
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield Visited(location=location, value=value, model=annotation, markers=markers)
+        if isinstance(value, Mapping):
+            for name, field in annotation.model_fields.items():
+                if name in value:
+                    inner = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
+                    yield from visit(inner, value[name], (*location, name))
+    elif get_origin(annotation) in (Union, UnionType):
+        yield from _visit_union(get_args(annotation), value, location, markers)
+    else:
+        yield Visited(location=location, value=value, markers=markers)
+        for part, item, inner in _elements(annotation, value):
+            yield from visit(inner, item, (*location, part))
+
+
+def kinds(model: type[BaseModel]) -> tuple[str, ...]:
+    """The values of `kind` by which a model is chosen."""
+    return get_args(model.model_fields["kind"].annotation) if "kind" in model.model_fields else ()
+
+
+def shown(value: Any) -> str:
+    """A value as messages quote it: as in TOML, shortened; tables and lists by what they are."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Mapping):
+        return "a table"
+    if isinstance(value, (list, tuple)):
+        return "a list"
+    text = repr(value) if isinstance(value, (str, int, float)) else str(value)
+    return text if len(text) <= 60 else f"{text[:56]}...{text[-1]}"
+
+
+def _unwrap(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
+    markers: tuple[Any, ...] = ()
+    while get_origin(annotation) is Annotated:
+        annotation, *more = get_args(annotation)
+        markers = (*more, *markers)
+    return annotation, markers
+
+
+def _visit_union(
+    members: tuple[Any, ...], value: Any, location: Location, markers: tuple[Any, ...]
+) -> Iterator[Visited]:
+    plain = [member for member in members if member is not type(None)]
+    models = [member for member, _ in map(_unwrap, plain) if isinstance(member, type) and issubclass(member, BaseModel)]
+    if len(plain) == 1:
+        yield Visited(location=location, value=value, markers=markers)
+        yield from visit(plain[0], value, location)
+    elif len(models) == len(plain) and isinstance(value, Mapping):
+        chosen = [model for model in models if value.get("kind", _default_kind(model)) in kinds(model)]
+        if chosen:
+            yield from visit(Annotated[(chosen[0], *markers)] if markers else chosen[0], value, location)
+        else:
+            options = tuple(kind for model in models for kind in kinds(model))
+            yield Visited(location=location, value=value, kinds=options, markers=markers)
+
+
+def _default_kind(model: type[BaseModel]) -> Any:
+    return model.model_fields["kind"].default if "kind" in model.model_fields else None
+
+
+def _elements(annotation: Any, value: Any) -> Iterator[tuple[str | int, Any, Any]]:
+    """The keys or numbers of a list or of a table of equal values, the values, and their types."""
+    arguments = get_args(annotation)
+    if get_origin(annotation) is dict and isinstance(value, Mapping):
+        yield from ((name, item, arguments[1]) for name, item in value.items())
+    elif get_origin(annotation) in (tuple, list) and isinstance(value, (list, tuple)):
+        repeated = len(arguments) == 1 or arguments[-1] is Ellipsis
+        for index, item in enumerate(value):
+            if repeated or index < len(arguments):
+                yield index, item, arguments[0 if repeated else index]
+
+
+def _finding(item: ErrorDetails, data: Mapping[str, Any], tables: Mapping[Location, Visited]) -> Finding:
+    location = _in_data(item, data)
+    kind, context = item["type"], item.get("ctx", {})
+    if kind == "extra_forbidden":
+        return _unknown(location, tables.get(location[:-1]))
+    if kind == "missing":
+        return Finding(location=location[:-1], message=f"the key {location[-1]!r} is missing")
+    if kind == "union_tag_not_found":
+        options = tables[location].kinds if location in tables else ()
+        named = f": one of {', '.join(options)}" if options else ""
+        return Finding(location=location, message=f"the key 'kind' is missing{named}")
+    if kind == "union_tag_invalid":
+        return _choice((*location, "kind"), context["tag"], re.findall(r"'([^']*)'", context["expected_tags"]))
+    if kind == "literal_error":
+        return _choice(location, item["input"], re.findall(r"'([^']*)'", context["expected"]))
+    on_key = item["loc"][-1:] == ("[key]",)
+    if kind == "refused":
+        message = context["message"] if context["key"] or on_key else _at(location, context["message"])
+        inside = isinstance(item["input"], Mapping) and context["key"] in item["input"]
+        location = (*location, context["key"]) if inside else location
+        return Finding(location=location, message=message, hint=context["hint"], on_key=on_key)
+    expected = _expected(kind, context)
+    told = f"expected {expected}, got {shown(item['input'])}" if expected else f"{item['msg']}, not {item['input']!r}"
+    return Finding(location=location, message=_at(location, told), on_key=on_key)
+
+
+def _in_data(item: ErrorDetails, data: Any) -> Location:
+    """The location in the data: pydantic's without the names of the union members that it went through."""
+    kept: list[str | int] = []
+    for number, part in enumerate(item["loc"]):
+        items: Any = data if isinstance(data, Mapping) else dict(enumerate(data)) if isinstance(data, list) else {}
+        inside = part in items
+        if inside:
+            data = items[part]
+        if inside or (item["type"] == "missing" and number == len(item["loc"]) - 1):
+            kept.append(part)
+    return tuple(kept)
+
+
+def _at(location: Location, message: str) -> str:
+    names = [str(part) for part in location if isinstance(part, str)]
+    return f"{names[-1]}: {message}" if names else message
+
+
+def _unknown(location: Location, table: Visited | None) -> Finding:
+    known = list(table.model.model_fields) if table is not None and table.model is not None else []
+    hint = suggest(str(location[-1]), known) or (f"known are {', '.join(known)}" if known else None)
+    return Finding(location=location, message=f"unknown key {location[-1]!r}", hint=hint, on_key=True)
+
+
+def _choice(location: Location, value: Any, options: list[str]) -> Finding:
+    message = _at(location, f"expected {_either([repr(option) for option in options])}, got {shown(value)}")
+    return Finding(location=location, message=message, hint=suggest(str(value), options))
+
+
+def _either(options: list[str]) -> str:
+    return options[0] if len(options) == 1 else f"{', '.join(options[:-1])} or {options[-1]}"
+
+
+_TYPES = {
+    **dict.fromkeys(("int_type", "int_from_float", "int_parsing", "int_parsing_size"), "an integer"),
+    **dict.fromkeys(("float_type", "float_parsing"), "a number"),
+    "finite_number": "a finite number",
+    "string_type": "a text",
+    "bool_type": "true or false",
+    **dict.fromkeys(("list_type", "tuple_type"), "a list"),
+    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type", "mapping_type"), "a table"),
+}
+
+_BOUNDS: dict[str, tuple[str, Literal["gt", "ge", "lt", "le"]]] = {
+    "greater_than": ("a number above", "gt"),
+    "greater_than_equal": ("a number of at least", "ge"),
+    "less_than": ("a number below", "lt"),
+    "less_than_equal": ("a number of at most", "le"),
+}
+
+
+def _expected(kind: str, context: Mapping[str, Any]) -> str | None:
+    if kind in _BOUNDS:
+        words, key = _BOUNDS[kind]
+        return f"{words} {context[key]:g}"
+    if kind == "too_short":
+        return f"at least {context['min_length']} in the list"
+    if kind == "too_long":
+        return f"at most {context['max_length']} in the list"
+    return _TYPES.get(kind)
