@@ -1,0 +1,116 @@
+"""Learning rates as pure functions of how far training is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from surgery.errors import InputError
+
+
+class Schedule(Protocol):
+    """A learning rate for each step of a training run."""
+
+    def at(self, step: int, *, batches: int, epochs: int) -> float:
+        """The learning rate of step number `step`, from zero, of `epochs` epochs of `batches` steps each."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Constant:
+    """The same learning rate throughout."""
+
+    learning_rate: float
+
+    def __post_init__(self) -> None:
+        _check_rate(self.learning_rate)
+
+    def at(self, step: int, *, batches: int, epochs: int) -> float:
+        return self.learning_rate
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultiStep:
+    """`learning_rate`, multiplied by `factor` after each number of epochs in `milestones` (section 6: 0.1; 75, 90)."""
+
+    learning_rate: float
+    milestones: Sequence[int]
+    factor: float
+
+    def __post_init__(self) -> None:
+        _check_rate(self.learning_rate)
+        _check_positive("the factor", self.factor)
+        object.__setattr__(self, "milestones", tuple(self.milestones))
+        pairs = zip((0, *self.milestones), self.milestones, strict=False)
+        if any(isinstance(later, bool) or not isinstance(later, int) or later <= earlier for earlier, later in pairs):
+            raise InputError(f"milestones are numbers of epochs that grow, from 1 on; got {list(self.milestones)}")
+
+    def at(self, step: int, *, batches: int, epochs: int) -> float:
+        passed = sum(milestone <= step // batches for milestone in self.milestones)
+        return self.learning_rate * self.factor**passed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cosine:
+    """Half a cosine from `learning_rate` down to `final`, in every step a little."""
+
+    learning_rate: float
+    final: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_rate(self.learning_rate)
+
+    def at(self, step: int, *, batches: int, epochs: int) -> float:
+        return _cosine(self.learning_rate, self.final, step / (batches * epochs))
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneCycle:
+    """Up to `learning_rate` and down again (Smith & Topin 2019), as torch's OneCycleLR with the same numbers.
+
+    `warmup`: the share of all steps on the way up. `initial` and `final`: the first and last learning rate, as shares
+    of the highest. `shape`: how it gets from one to the other.
+    """
+
+    learning_rate: float
+    warmup: float = 0.3
+    initial: float = 1 / 25
+    final: float = 1 / 250_000
+    shape: Literal["cosine", "linear"] = "cosine"
+
+    def __post_init__(self) -> None:
+        _check_rate(self.learning_rate)
+        if not 0 < self.warmup < 1:
+            raise InputError(f"the share of steps on the way up is {self.warmup!r}; it lies between 0 and 1")
+        if self.shape not in _SHAPES:
+            raise InputError(f"{self.shape!r} is no shape of a cycle", hint=f"known are {' and '.join(_SHAPES)}")
+
+    def at(self, step: int, *, batches: int, epochs: int) -> float:
+        top = self.warmup * batches * epochs - 1
+        last = batches * epochs - 1
+        low, high, end = (share * self.learning_rate for share in (self.initial, 1.0, self.final))
+        if step < top:
+            return _SHAPES[self.shape](low, high, step / top)
+        return _SHAPES[self.shape](high, end, (step - top) / (last - top))
+
+
+def _cosine(first: float, last: float, share: float) -> float:
+    return last + (first - last) * (1 + math.cos(math.pi * share)) / 2
+
+
+def _linear(first: float, last: float, share: float) -> float:
+    return first + (last - first) * share
+
+
+_SHAPES = {"cosine": _cosine, "linear": _linear}
+
+
+def _check_rate(value: float) -> None:
+    _check_positive("the learning rate", value)
+
+
+def _check_positive(what: str, value: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
+        raise InputError(f"{what} is {value!r}; a number above 0 is expected")

@@ -1,0 +1,224 @@
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+
+from surgery.data import Augmentation
+from surgery.errors import InputError
+from surgery.models import load_model, read_checkpoint
+from surgery.models.checkpoint import read_header
+from surgery.train import Checkpoints, ExponentialAverage, OneCycle, StochasticAverage, WeightPerturbation, fit
+
+STAMP = "resume.safetensors"
+
+
+class Stopped(Exception):
+    """Somebody pulled the plug."""
+
+
+def stop_after(calls, heard=None):
+    """A progress callback that raises at its call number `calls`; `heard` is where it writes down what it hears."""
+    heard = [] if heard is None else heard
+
+    def report(progress):
+        heard.append((progress.epoch, progress.batch, progress.record is not None))
+        if len(heard) == calls:
+            raise Stopped
+
+    return report
+
+
+def same(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def assert_the_same_result(first, second):
+    assert same(first.model.state_dict(), second.model.state_dict())
+    assert same(first.best, second.best)
+    assert (first.history, first.best_epoch, first.notices) == (second.history, second.best_epoch, second.notices)
+
+
+@pytest.fixture
+def rich(plan):
+    """A plan in which everything that can be random is."""
+    return dataclasses.replace(
+        plan,
+        epochs=3,
+        schedule=OneCycle(learning_rate=0.1),
+        augmentation=Augmentation(padding=1, flip=True),
+        averaging=ExponentialAverage(decay=0.8, start=2),
+    )
+
+
+@pytest.mark.parametrize("calls", [1, 4, 5, 6, 9, 17])
+def test_a_stopped_training_ends_with_the_same_bits(network, data, rich, tmp_path, calls):
+    """Stopped in the first batch, within an epoch, at its last batch, at its end, in the next, and near the end."""
+    everything, before, after = [], [], []
+    whole = fit(network, data, rich, progress=stop_after(0, everything))
+    with pytest.raises(Stopped):
+        fit(network, data, rich, checkpoints=tmp_path, progress=stop_after(calls, before))
+    resumed = fit(network, data, rich, checkpoints=tmp_path, progress=stop_after(0, after))
+    assert_the_same_result(resumed, whole)
+    assert any(note.startswith("went on after") for note in resumed.notes)
+    assert before + after == everything  # nothing is done twice
+
+
+def test_it_can_be_stopped_again_and_again(network, data, rich, tmp_path):
+    whole = fit(network, data, rich)
+    for _ in range(4):
+        with pytest.raises(Stopped):
+            fit(network, data, rich, checkpoints=tmp_path, progress=stop_after(4))
+    assert_the_same_result(fit(network, data, rich, checkpoints=tmp_path), whole)
+
+
+def test_the_stochastic_average_and_the_perturbation_go_on_too(network, data, plan, tmp_path):
+    objective = dataclasses.replace(plan.objective, perturbation=WeightPerturbation(gamma=0.01))
+    averaging = StochasticAverage(start=1, batches=2)
+    plan = dataclasses.replace(plan, objective=objective, averaging=averaging, epochs=3)
+    whole = fit(network, data, plan)
+    with pytest.raises(Stopped):
+        fit(network, data, plan, checkpoints=tmp_path, progress=stop_after(9))
+    assert_the_same_result(fit(network, data, plan, checkpoints=tmp_path), whole)
+
+
+def test_another_copy_of_the_network_goes_on_with_the_weights_that_were_kept(network, data, rich, tmp_path):
+    whole = fit(network, data, rich)
+    with pytest.raises(Stopped):
+        fit(network, data, rich, checkpoints=tmp_path, progress=stop_after(7))
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter.data)
+    assert_the_same_result(fit(network, data, rich, checkpoints=tmp_path), whole)
+
+
+def test_a_finished_training_is_not_trained_again(network, data, plan, tmp_path):
+    whole = fit(network, data, plan, checkpoints=tmp_path)
+    seen = []
+    assert_the_same_result(fit(network, data, plan, checkpoints=tmp_path, progress=seen.append), whole)
+    assert seen == []
+
+
+CHANGES = {
+    "plan": lambda network, data, plan: (network, data, dataclasses.replace(plan, epochs=3)),
+    "data": lambda network, data, plan: (network, dataclasses.replace(data, train=data.validation), plan),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_the_state_of_another_training_is_refused_unless_told(network, data, plan, tmp_path, name):
+    fit(network, data, plan, checkpoints=tmp_path)
+    other = CHANGES[name](network, data, plan)
+    with pytest.raises(InputError, match=r"another plan, other data or another network(.|\n)*resume=False"):
+        fit(*other, checkpoints=tmp_path)
+    anew = fit(*other, checkpoints=tmp_path, resume=False)
+    assert_the_same_result(anew, fit(*other))
+
+
+def test_a_network_of_other_shapes_is_refused(network, data, plan, tmp_path):
+    fit(network, data, plan, checkpoints=tmp_path)
+    network[0] = torch.nn.Conv2d(3, 8, 3, padding=1)
+    with pytest.raises(InputError, match="another network"):
+        fit(network, data, plan, checkpoints=tmp_path)
+
+
+def test_beginning_anew_forgets_what_was_kept(network, data, plan, tmp_path):
+    fit(network, data, plan, checkpoints=tmp_path)
+    with pytest.raises(Stopped):
+        fit(
+            network, data, dataclasses.replace(plan, seed=8), checkpoints=tmp_path, resume=False, progress=stop_after(1)
+        )
+    with pytest.raises(InputError, match="another plan"):
+        fit(network, data, plan, checkpoints=tmp_path)
+
+
+def test_a_foreign_file_in_the_folder_is_named(network, data, plan, tmp_path):
+    (tmp_path / STAMP).write_bytes(b"not a state")
+    with pytest.raises(InputError, match=STAMP):
+        fit(network, data, plan, checkpoints=tmp_path)
+
+
+def test_a_folder_that_cannot_be_made_is_named(network, data, plan, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"file.*cannot be made"):
+        fit(network, data, plan, checkpoints=tmp_path / "file" / "folder")
+
+
+def test_within_an_epoch_the_state_is_written_as_often_as_asked(network, data, plan, tmp_path):
+    written = []
+
+    def look(progress):
+        header = read_header(tmp_path / STAMP) if (tmp_path / STAMP).exists() else {}
+        written.append((header.get("epoch"), header.get("batch")))
+
+    fit(network, data, plan, checkpoints=Checkpoints(folder=tmp_path, seconds=0.0), progress=look)
+    assert written[:6] == [(None, None), (0, 1), (0, 2), (0, 3), (0, 4), (1, 0)]
+
+
+def test_checkpoints_open_as_the_networks_they_are(data, plan, tmp_path):
+    from surgery.models import build
+
+    arguments = {"num_classes": 4, "width": 4}
+    torch.manual_seed(0)
+    model = build("convnet", **arguments)
+    where = Checkpoints(folder=tmp_path, architecture="convnet", arguments=arguments)
+    result = fit(model, data, plan, checkpoints=where)
+    assert same(load_model(tmp_path / "last.safetensors").state_dict(), result.model.state_dict())
+    assert same(load_model(tmp_path / "best.safetensors").state_dict(), dict(result.best))
+    best = read_checkpoint(tmp_path / "best.safetensors")
+    assert best.class_names == data.class_names
+    assert best.input_shape == (3, 8, 8)
+    assert best.extra["selected_on"] == "validation"
+    assert best.extra["record"]["epoch"] == result.best_epoch
+    assert best.extra["plan"]["objective"]["attack"]["steps"] == 2
+
+
+def test_files_hold_no_pickle(network, data, plan, tmp_path):
+    fit(network, data, plan, checkpoints=tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.safetensors", "last.safetensors", STAMP]
+    for path in tmp_path.iterdir():
+        length = int.from_bytes(path.read_bytes()[:8], "little")
+        json.loads(path.read_bytes()[8 : 8 + length])
+
+
+SCRIPT = """
+    import importlib.util, os, signal, sys
+    import torch
+    spec = importlib.util.spec_from_file_location("small", {conftest!r})
+    small = importlib.util.module_from_spec(spec); spec.loader.exec_module(small)
+    from surgery.train import fit
+    def made(fixture, *arguments):
+        return fixture._get_wrapped_function()(*arguments)
+    network, data = made(small.network), made(small.data)
+    plan = made(small.plan, made(small.attack))
+    torch.set_num_threads(1)
+    count = 0
+    def report(progress):
+        global count
+        count += 1
+        if count == int(sys.argv[2]):
+            os.kill(os.getpid(), signal.SIGKILL)
+    from surgery.train import Checkpoints
+    fit(network, data, plan, checkpoints=Checkpoints(folder=sys.argv[1], seconds=0.0), progress=report)
+"""
+
+
+@pytest.mark.parametrize("calls", [3, 6])
+def test_a_killed_training_ends_with_the_same_bits(network, data, plan, tmp_path, calls):
+    script = textwrap.dedent(SCRIPT).format(conftest=str(Path(__file__).parent / "conftest.py"))
+    command = [sys.executable, "-c", script, str(tmp_path), str(calls)]
+    killed = subprocess.run(command, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        resumed = fit(network, data, plan, checkpoints=tmp_path)
+        assert_the_same_result(resumed, fit(network, data, plan))
+    finally:
+        torch.set_num_threads(threads)
+    assert any(note.startswith("went on after") for note in resumed.notes)
