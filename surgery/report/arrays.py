@@ -18,8 +18,8 @@ _ROUNDING = 1e-5
 """How far outside its range rounding in float32 may bring a value."""
 
 
-def finite(values: Values, what: str) -> Array:
-    """`values` as a float64 array. Raises InputError where they are no numbers, none, or not finite."""
+def numbers(values: Values, what: str) -> Array:
+    """`values` as a float64 array, whatever the numbers. Raises InputError where they are no numbers, or none."""
     try:
         given = values.detach().cpu().double().numpy() if isinstance(values, Tensor) else values
         array = np.asarray(given, dtype=np.float64)
@@ -27,6 +27,12 @@ def finite(values: Values, what: str) -> Array:
         raise InputError(f"{what} is an array of numbers; got {type(values).__name__}") from None
     if not array.size:
         raise InputError(f"{what} is empty: its shape is {array.shape}")
+    return array
+
+
+def finite(values: Values, what: str) -> Array:
+    """`values` as a float64 array. Raises InputError where they are no numbers, none, or not finite."""
+    array = numbers(values, what)
     broken = ~np.isfinite(array)
     if broken.any():
         place = tuple(int(index) for index in np.argwhere(broken)[0])

@@ -1,5 +1,9 @@
 """The figures of the paper and of the store: functions from arrays to a `Figure` of matplotlib, and `save`."""
 
+from surgery.report.accuracies import accuracies as accuracies
+from surgery.report.curves import SERIES as SERIES
+from surgery.report.curves import history as history
+from surgery.report.maps import MOST_PANELS as MOST_PANELS
 from surgery.report.maps import spectrum as spectrum
 from surgery.report.maps import weights as weights
 from surgery.report.matrices import confusion as confusion

@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 
 from surgery.report.arrangement import Arrangement, Labels, Run, fit_labels
 from surgery.report.arrays import Array
-from surgery.report.style import POINTS, SMALL, fitted, superclass_colour, text_width, widest
+from surgery.report.style import POINTS, SMALL, fitted, superclass_colour, text_width, title_lines, widest
 
 _MOST_WITH_VALUES = 12
 """Classes up to which values are printed in the cells."""
@@ -157,4 +157,4 @@ def _draw_colour_bar(image: AxesImage, scale: Scale, title: str | None, *, side:
     bar.xaxis.set_label_position("top")
     bar.set_xlabel(scale.label)
     if title is not None:
-        bar.set_title(title)
+        bar.set_title(title_lines(title, side + _EDGES), parse_math=False)

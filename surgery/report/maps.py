@@ -20,11 +20,13 @@ from surgery.report.style import (
     POINTS,
     SMALL,
     SUPERCLASS_COLOURS,
+    TITLE,
     Width,
     blank,
     drawing,
     fitted,
     text_width,
+    title_lines,
 )
 
 _PANEL = 0.6
@@ -39,7 +41,7 @@ _EDGE = 0.05
 _FOOT = {1: 0.45, 3: 0.25}
 """Inches below the panels for the scale, a colour bar for one channel and a line of text for three."""
 
-_MOST = 100
+MOST_PANELS = 100
 """Panels that a page has room for."""
 
 _SHOWN = 0.995
@@ -67,8 +69,10 @@ def weights(
     array = finite(weight, "weight")
     if array.ndim != 4 or array.shape[1] not in (1, 3):
         raise InputError(f"weight is (classes, channels, height, width) with 1 or 3 channels; got shape {array.shape}")
-    if len(array) > _MOST:
-        raise InputError(f"{len(array)} classes do not fit on a page; at most {_MOST} do", hint="show some of them")
+    if len(array) > MOST_PANELS:
+        raise InputError(
+            f"{len(array)} classes do not fit on a page; at most {MOST_PANELS} do", hint="show some of them"
+        )
     names = check_names(class_names, len(array), "weight")
     if limit is not None and not 0.0 < limit < math.inf:
         raise InputError(f"limit is a positive number; got {limit}")
@@ -97,12 +101,14 @@ def _panels(figure: Figure, shape: tuple[int, ...], names: tuple[str, ...], titl
     texts = [_in_two_lines(name, wide * POINTS) for name in names]
     line = 1.2 * SMALL / POINTS
     step = wide * ratio + _EDGE + line * (2 if any("\n" in text for text in texts) else 1)
-    top = 0.0 if title is None else 2 * line
+    said = "" if title is None else title_lines(title, across * POINTS)
+    top = 0.0 if title is None else (2 + said.count("\n")) * line
     height = top + math.ceil(len(names) / columns) * step + _FOOT[shape[1]]
     figure.set_layout_engine("none")
     figure.set_size_inches(across, height)
     if title is not None:
-        figure.text(0.5, 1 - line / height, title, ha="center", va="center", fontsize=SMALL + 1)
+        place = {"ha": "center", "va": "center", "fontsize": TITLE, "parse_math": False}
+        figure.text(0.5, 1 - top / 2 / height, said, **place)
     panels = []
     for number, text in enumerate(texts):
         row, column = divmod(number, columns)
@@ -190,7 +196,7 @@ def spectrum(
         if not seen.all():
             faint = {"color": colour, "marker": "v", "markersize": 3.0, "fillstyle": "none", "linestyle": "none"}
             axes.semilogy(index[~seen], np.full(int((~seen).sum()), floor), label="below 1e-6 of the largest", **faint)
-        _finish_spectrum(axes, effective_rank, title)
+        _finish_spectrum(axes, effective_rank, title, room=0.8 * INCHES[width] * POINTS)
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
         return figure
@@ -207,7 +213,7 @@ def _check_spectrum(values: Array, effective_rank: float | None) -> None:
         )
 
 
-def _finish_spectrum(axes: Axes, effective_rank: float | None, title: str | None) -> None:
+def _finish_spectrum(axes: Axes, effective_rank: float | None, title: str | None, *, room: float) -> None:
     axes.set_xlabel("number of the singular value")
     axes.set_ylabel("singular value of W")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -220,4 +226,4 @@ def _finish_spectrum(axes: Axes, effective_rank: float | None, title: str | None
     if axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False)
     if title is not None:
-        axes.set_title(title)
+        axes.set_title(title_lines(title, room), parse_math=False)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import lru_cache
 from typing import Any, Literal
 
 import matplotlib.style
+from matplotlib.artist import Artist
 from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
@@ -25,13 +26,16 @@ POINTS = 72.0
 SMALL = 6.5
 """The smallest font, in points at print size: names and values."""
 
+TITLE = 7.5
+"""The font of titles, in points."""
+
 _FONT = "DejaVu Sans"
 """Comes with matplotlib, so that a figure is the same on every machine."""
 
 _STYLE: Mapping[str, Any] = {
     "font.family": _FONT,
     "font.size": SMALL,
-    "axes.titlesize": 7.5,
+    "axes.titlesize": TITLE,
     "axes.labelsize": SMALL,
     "xtick.labelsize": SMALL,
     "ytick.labelsize": SMALL,
@@ -89,6 +93,30 @@ def settle(figure: Figure, *, rounds: int = 8, pad: float = 0.04) -> Figure:
     return figure
 
 
+def above_title(title: str, width: float) -> str:
+    """The title in the lines in which it stands above a figure that is `width` inches wide."""
+    return title_lines(title, 0.95 * width * POINTS)
+
+
+def legend_above(
+    figure: Figure, handles: Sequence[Artist], labels: Sequence[str], *, title: str | None, columns: int
+) -> None:
+    """The title and the legend above all axes, where they lie on nothing."""
+    legend = figure.legend(
+        handles,
+        labels,
+        loc="outside upper center",
+        ncols=columns,
+        frameon=False,
+        title=None if title is None else above_title(title, figure.get_figwidth()),
+        title_fontproperties={"size": TITLE},
+        handletextpad=0.4,
+        columnspacing=1.2,
+        handlelength=2.4,
+    )
+    legend.get_title().set_multialignment("center")
+
+
 @lru_cache(maxsize=4096)
 def text_width(text: str, size: float = SMALL) -> float:
     """How wide the text is when printed, in points."""
@@ -102,13 +130,24 @@ def widest(texts: tuple[str, ...]) -> float:
     return max(map(text_width, texts))
 
 
-def fitted(text: str, room: float) -> str:
+def fitted(text: str, room: float, size: float = SMALL) -> str:
     """The text, or as much of it as fits into `room` points with an ellipsis; one letter at least."""
-    if text_width(text) <= room:
+    if text_width(text, size) <= room:
         return text
-    return next(
-        (cut for end in range(len(text) - 1, 1, -1) if text_width(cut := text[:end] + "…") <= room), text[:1] + "…"
-    )
+    cuts = (text[:end] + "…" for end in range(len(text) - 1, 1, -1))
+    return next((cut for cut in cuts if text_width(cut, size) <= room), text[:1] + "…")
+
+
+def title_lines(title: str, room: float) -> str:
+    """The title, in several lines where it is wider than `room` points: what stands between commas stays together."""
+    lines: list[str] = []
+    for part in title.split(", "):
+        longer = f"{lines[-1]}, {part}" if lines else part
+        if lines and text_width(longer, TITLE) <= room:
+            lines[-1] = longer
+        else:
+            lines.append(part)
+    return ",\n".join(fitted(line, room, TITLE) for line in lines)
 
 
 def superclass_colour(number: int) -> str:

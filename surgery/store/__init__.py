@@ -13,6 +13,7 @@ from surgery.store.provenance import provenance as provenance
 from surgery.store.reading import Summary as Summary
 from surgery.store.reading import list_groups as list_groups
 from surgery.store.reading import read_group as read_group
+from surgery.store.reading import read_provenances as read_provenances
 from surgery.store.tree import open_tree as open_tree
 from surgery.store.values import Coordinate as Coordinate
 from surgery.store.values import Group as Group

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,9 @@ from surgery.store.values import Group
 class Difference:
     """A variable, coordinate, attribute or provenance text that is not the same in both stores.
 
-    `what`: `variable`, `coordinate`, `attribute`, `provenance` or `kind`. `found`: what is the matter, in a few words.
-    `largest`: the largest absolute difference of numbers, infinite where only one of two is a finite number.
+    `what`: `variable`, `time` for the numbers of a variable in seconds, `coordinate`, `attribute`, `provenance` or
+    `kind`. `found`: what is the matter, in a few words. `largest`: the largest absolute difference of numbers, infinite
+    where only one of two is a finite number.
     """
 
     group: str
@@ -39,8 +40,8 @@ class Comparison:
 
     @property
     def same(self) -> bool:
-        """Whether the results are the same; how they came about may differ."""
-        results = [item for item in self.differences if item.what != "provenance"]
+        """Whether the results are the same; how they came about may differ, and how long that took."""
+        results = [item for item in self.differences if item.what not in ("provenance", "time")]
         return not (self.only_first or self.only_second or results)
 
 
@@ -78,7 +79,8 @@ def _differences(first: Group, second: Group) -> list[Difference]:
     found += _arrays(first, second, "coordinate", _coordinates(first), _coordinates(second))
     found += _texts(first, "attribute", first.attributes, second.attributes)
     found += _texts(first, "provenance", first.provenance, second.provenance)
-    return found
+    seconds = {item.name for item in first.variables if item.units == "s"}
+    return [replace(item, what="time") if item.name in seconds and item.largest is not None else item for item in found]
 
 
 def _variables(group: Group) -> dict[str, np.ndarray]:
@@ -121,7 +123,9 @@ def _array(ours: np.ndarray, theirs: np.ndarray) -> tuple[str, float | None] | N
     apart = largest_difference(ours, theirs)
     if apart:
         return "values", apart
-    return (f"type {ours.dtype} / {theirs.dtype}", 0.0) if ours.dtype != theirs.dtype else None
+    if ours.dtype != theirs.dtype:
+        return f"type {ours.dtype} / {theirs.dtype}", 0.0
+    return ("signs of zeros or of NaN", 0.0) if ours.tobytes() != theirs.tobytes() else None
 
 
 def _texts(group: Group, what: str, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[Difference]:

@@ -80,6 +80,12 @@ def read_group(path: str | Path, name: str) -> Group:
         return _group(known[name])
 
 
+def read_provenances(path: str | Path) -> dict[str, dict[str, str]]:
+    """Return how each group of the store at `path` came about, by its name, without reading its numbers."""
+    with opened(path) as file:
+        return {_base(group): _provenance(group) for group in _groups(file)}
+
+
 def _groups(file: h5py.File) -> list[h5py.Group]:
     """Groups of ours; what others may have put beside them is theirs."""
     return [item for item in file.values() if isinstance(item, h5py.Group) and "surgery_schema" in item.attrs]
@@ -104,15 +110,18 @@ def _summary(group: h5py.Group) -> Summary:
 def _group(group: h5py.Group) -> Group:
     datasets = _datasets(group)
     layout_own = {"surgery_schema", "kind", "written"}
-    notes = group[PROVENANCE]
     return Group(
         name=_base(group),
         kind=str(group.attrs["kind"]),
         variables=tuple(_variable(item) for item in datasets if not item.is_scale),
         coordinates=tuple(_coordinate(item) for item in datasets if item.is_scale and not _unlabelled(item)),
         attributes={name: _plain(value) for name, value in group.attrs.items() if name not in layout_own},
-        provenance={name: item.asstr()[()] for name, item in notes.items()},  # pyright: ignore
+        provenance=_provenance(group),
     )
+
+
+def _provenance(group: h5py.Group) -> dict[str, str]:
+    return {name: item.asstr()[()] for name, item in group[PROVENANCE].items()}  # pyright: ignore
 
 
 def _coordinate(item: h5py.Dataset) -> Coordinate:

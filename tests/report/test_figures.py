@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -298,6 +299,152 @@ def test_what_is_no_spectrum_is_refused(values: list[Any]) -> None:
         figures.spectrum(values)
     with pytest.raises(InputError, match="effective rank"):
         figures.spectrum([2.0, 1.0], 3.0)
+
+
+HISTORY = {
+    "loss": [2.0, 1.0, 0.5, 0.25],
+    "natural": [np.nan, 0.5, np.nan, 0.75],
+    "robust": [np.nan, 0.25, np.nan, 0.2],
+    "train_natural": [np.nan] * 4,
+    "train_robust": [0.2, 0.3, 0.4, 0.5],
+}
+
+
+def curves(axes: Axes) -> dict[str, list[tuple[float, float]]]:
+    """The points of every line by its label."""
+    lines = [line for line in axes.lines if line.get_gid() != "best"]
+    return {str(line.get_label()): [tuple(point) for point in line.get_xydata()] for line in lines}  # pyright: ignore
+
+
+def test_a_history_shows_what_was_looked_at_and_leaves_the_rest_out() -> None:
+    above, below = figures.history(HISTORY, best_epoch=2, title="at, CIFAR-10").axes
+    assert curves(above) == {
+        "held out": [(2, 50.0), (4, 75.0)],
+        "held out, attacked": [(2, 25.0), (4, 20.0)],
+        "training batches, attacked": [(1, 20.0), (2, 30.0), (3, 40.0), (4, 50.0)],
+    }
+    assert curves(below) == {"loss": [(1, 2.0), (2, 1.0), (3, 0.5), (4, 0.25)]}
+    for axes in (above, below):
+        [best] = [line for line in axes.lines if line.get_gid() == "best"]
+        assert list(best.get_xdata()) == [2, 2]  # pyright: ignore[reportArgumentType]
+
+
+def test_held_out_and_training_curves_differ_in_more_than_their_hue() -> None:
+    full = {**HISTORY, "train_natural": [0.3, 0.4, 0.6, 0.8]}
+    above = figures.history(full).axes[0]
+    looks = {(line.get_color(), line.get_linestyle(), line.get_marker()) for line in above.lines}
+    assert len(looks) == 4
+    assert len({(line.get_linestyle(), line.get_marker()) for line in above.lines}) >= 3
+
+
+@pytest.mark.parametrize("series", [{"loss": [1.0]}, {"natural": [0.5]}, {"loss": [1.0], "robust": [0.1]}])
+def test_one_epoch_and_one_series_can_be_drawn(series: dict[str, Any]) -> None:
+    figure = figures.history(series, best_epoch=1)
+    assert len(figure.axes) == len(series)
+    for axes in figure.axes:
+        markers = [line.get_marker() for line in axes.lines if line.get_gid() != "best"]
+        assert all(markers), "a line of one point is none"
+    assert not clipped(figure)
+
+
+def test_a_long_history_with_a_long_title_is_legible() -> None:
+    many = {name: np.linspace(0.1, 0.9, 200) for name in figures.SERIES}
+    figure = figures.history(many, best_epoch=150, title=LONG_TITLE)
+    assert not clipped(figure)
+    assert smallest(figure) >= SMALLEST
+    assert {str(line.get_marker()) for line in figure.axes[0].lines} <= {"", "None"}
+
+
+@pytest.mark.parametrize(
+    ("series", "best", "message"),
+    [
+        ({"losses": [1.0]}, None, "did you mean 'loss'"),
+        ({"loss": [1.0], "natural": [0.1, 0.2]}, None, "one number for each epoch"),
+        ({"loss": [[1.0]]}, None, "one number for each epoch"),
+        ({"loss": [np.nan]}, None, "no number to be drawn"),
+        ({}, None, "no number to be drawn"),
+        ({"loss": [1.0]}, 2, "best_epoch is 2"),
+    ],
+)
+def test_what_is_no_history_is_refused(series: dict[str, Any], best: int | None, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        figures.history(series, best_epoch=best)
+
+
+LONG_TITLE = "a_stage_with_a_name@seed-1+steps-10.best, CIFAR-10 (image folders), targeted"
+
+
+def smallest(figure: Figure) -> float:
+    """The smallest font of what is written."""
+    texts = [text for text in figure.findobj(Text) if isinstance(text, Text) and text.get_text()]
+    return min(float(text.get_fontsize()) for text in texts)
+
+
+def around(accuracy: Any) -> np.ndarray:
+    values = np.asarray(accuracy, dtype=float)
+    return np.stack([np.clip(values - 0.05, 0, 1), np.clip(values + 0.05, 0, 1)], axis=-1)
+
+
+def test_accuracies_are_drawn_with_their_intervals() -> None:
+    accuracy = [[0.9, 0.0], [0.8, np.nan]]
+    [axes] = figures.accuracies(["std.best", "at.best"], ["natural", "pgd20"], accuracy, around(accuracy)).axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["std.best", "at.best"]
+    drawn = {container.get_label(): container for container in axes.containers}
+    natural, pgd20 = (drawn[name].lines for name in ("natural", "pgd20"))  # pyright: ignore
+    np.testing.assert_allclose(natural[0].get_xdata(), [90.0, 80.0])
+    np.testing.assert_allclose(pgd20[0].get_xdata(), [0.0])
+    ends = [segment[:, 0] for segment in natural[2][0].get_segments()]
+    np.testing.assert_allclose(ends, [[85.0, 95.0], [75.0, 85.0]])
+    assert [text.get_text() for text in axes.texts] == ["90.0", "80.0", "0.0"]
+
+
+@pytest.mark.parametrize(("models", "attacks"), [(1, 1), (3, 4), (15, 6)])
+def test_accuracies_of_any_number_of_models_are_legible(models: int, attacks: int) -> None:
+    accuracy = np.random.default_rng(0).random((models, attacks))
+    names = [f"a_long_name_of_a_stage@seed-{number}+steps-10.best" for number in range(models)]
+    figure = figures.accuracies(
+        names, [f"pgd-{n}" for n in range(attacks)], accuracy, around(accuracy), title=LONG_TITLE
+    )
+    assert not clipped(figure)
+    assert smallest(figure) >= SMALLEST
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert not any(one.overlaps(other) for index, one in enumerate(boxes) for other in boxes[:index])
+    labels = [label.get_window_extent() for label in figure.axes[0].get_yticklabels()]
+    assert not any(one.overlaps(other) for one, other in pairwise(labels))
+    assert figure.axes[0].get_window_extent().width > 0.4 * figure.bbox.width
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "intervals", "message"),
+    [
+        ([[0.5]], [[0.4, 0.6]], "intervals"),
+        ([[0.5, 0.5]], around([[0.5, 0.5]]), "accuracy is of 2 attacks"),
+        ([[0.5], [0.5]], around([[0.5], [0.5]]), "1 class names"),
+        ([[0.5]], [[[0.6, 0.7]]], "not in its interval"),
+        ([[1.5]], [[[1.4, 1.6]]], "not in its interval"),
+        ([[np.nan]], [[[0.0, 0.0]]], "no accuracy"),
+    ],
+)
+def test_what_are_no_accuracies_is_refused(accuracy: Any, intervals: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        figures.accuracies(["at"], ["natural"], accuracy, intervals)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda title: figures.correlation(planted(CIFAR10), NAMES, hierarchy=CIFAR10, title=title),
+        lambda title: figures.confusion(shares(2), ["a", "b"], title=title),
+        lambda title: figures.spectrum([2.0, 1.0], title=title),
+        lambda title: figures.weights(np.ones((2, 1, 2, 2)), ["a", "b"], title=title, width="column"),
+    ],
+)
+def test_long_titles_go_on_in_another_line(draw: Callable[[str], Figure]) -> None:
+    figure = draw(LONG_TITLE)
+    said = [text.get_text() for text in figure.findobj(Text) if "targeted" in text.get_text()]  # pyright: ignore
+    assert [text.replace("\n", " ") for text in said] == [LONG_TITLE]
+    assert "\n" in said[0]
+    assert not clipped(figure)
 
 
 @matrix_figures

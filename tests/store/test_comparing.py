@@ -64,6 +64,19 @@ def test_other_differences_are_named(tmp_path: Path, make: Callable[..., Group])
     }
 
 
+def test_times_are_told_and_do_not_count(tmp_path: Path, make: Callable[..., Group]) -> None:
+    found = compare(*pair(tmp_path, make(), altered(make(), "seconds", np.arange(3) + 5)))
+    assert [(item.what, item.name, item.largest) for item in found.differences] == [("time", "seconds", 5.0)]
+    assert found.same
+
+
+def test_zeros_of_other_signs_are_other_bits(tmp_path: Path, make: Callable[..., Group]) -> None:
+    zeros = np.zeros((4, 4))
+    first, second = altered(make(), "correlation", zeros), altered(make(), "correlation", -zeros)
+    [difference] = compare(*pair(tmp_path, first, second)).differences
+    assert (difference.found, difference.largest) == ("signs of zeros or of NaN", 0.0)
+
+
 def test_groups_of_one_store_only(tmp_path: Path, make: Callable[..., Group]) -> None:
     found = compare(*pair(tmp_path, make("one"), make("two")))
     assert (found.only_first, found.only_second, found.same) == (("one",), ("two",), False)

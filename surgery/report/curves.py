@@ -1,0 +1,142 @@
+"""What became of a network from epoch to epoch: accuracies and loss (Bai et al. 2021, section 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from surgery.errors import InputError, suggest
+from surgery.report.arrays import Array, Values, numbers
+from surgery.report.style import INCHES, SUPERCLASS_COLOURS, Width, blank, drawing, legend_above
+
+_HEIGHT = 0.85
+"""The height as a share of a column's width; the figure of a page is no higher."""
+
+_MANY = 25
+"""Values from which a curve has no markers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Curve:
+    """How an accuracy is drawn: hues say what was attacked, and full lines are of the images that were held out."""
+
+    label: str
+    colour: str
+    style: str
+    marker: str
+
+
+_NATURAL, _ATTACKED = SUPERCLASS_COLOURS[:2]
+CURVES: Mapping[str, _Curve] = {
+    "natural": _Curve(label="held out", colour=_NATURAL, style="solid", marker="o"),
+    "robust": _Curve(label="held out, attacked", colour=_ATTACKED, style="solid", marker="s"),
+    "train_natural": _Curve(label="training batches", colour=_NATURAL, style="dashed", marker=""),
+    "train_robust": _Curve(label="training batches, attacked", colour=_ATTACKED, style="dashed", marker=""),
+}
+"""The accuracies of a history, by their names in the store."""
+
+SERIES = ("loss", *CURVES)
+"""All that a history can show."""
+
+
+def history(
+    series: Mapping[str, Values],
+    *,
+    best_epoch: int | None = None,
+    title: str | None = None,
+    width: Width = "column",
+) -> Figure:
+    """Accuracies and loss over the epochs of a training run; `series`: a value for each epoch, by name.
+
+    Names are those of the store: `loss`, and the accuracies `natural`, `robust` of the images that were held out,
+    `train_natural`, `train_robust` of the training batches, as shares. Not every one has to be there; what is not a
+    number was not looked at. `best_epoch`, counted from one, is marked.
+
+    Raises InputError for other names, for series that are not equally long, and where none has a number.
+    """
+    rows = _rows(series, best_epoch)
+    shown = [name for name in CURVES if name in rows]
+    losses = "loss" in rows
+    with drawing():
+        figure = blank(width)
+        figure.set_size_inches(INCHES[width], _HEIGHT * INCHES["column"] * (1.0 if shown and losses else 0.7))
+        panels = _panels(figure, accuracies=bool(shown), losses=losses)
+        for name in shown:
+            _draw(panels[0], 100.0 * rows[name], CURVES[name])
+        if losses:
+            _draw(panels[-1], rows["loss"], _Curve(label="loss", colour="black", style="solid", marker="."))
+        _finish(panels, len(next(iter(rows.values()))), best_epoch, accuracies=bool(shown), losses=losses)
+        _add_legend(figure, panels[0], title)
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+        return figure
+
+
+def _rows(series: Mapping[str, Values], best_epoch: int | None) -> dict[str, Array]:
+    """The series that have a number."""
+    for name in series:
+        if name not in SERIES:
+            hint = suggest(name, SERIES) or f"there are {', '.join(SERIES)}"
+            raise InputError(f"a history has no series {name!r}", hint=hint)
+    rows = {name: numbers(values, name) for name, values in series.items()}
+    shapes = {row.shape for row in rows.values()}
+    if len(shapes) > 1 or any(len(shape) != 1 for shape in shapes):
+        found = ", ".join(f"{name} {row.shape}" for name, row in rows.items())
+        raise InputError(f"a history has one number for each epoch; got {found}")
+    epochs = max((len(row) for row in rows.values()), default=0)
+    if best_epoch is not None and not 1 <= best_epoch <= epochs:
+        raise InputError(f"best_epoch is {best_epoch}, but there are {epochs} epochs")
+    kept = {name: row for name, row in rows.items() if np.isfinite(row).any()}
+    if not kept:
+        raise InputError("the history has no number to be drawn")
+    return kept
+
+
+def _panels(figure: Figure, *, accuracies: bool, losses: bool) -> list[Axes]:
+    """Accuracies above the loss, which needs less room; one of them alone where the other was not looked at."""
+    if not (accuracies and losses):
+        return [figure.add_subplot()]
+    return list(figure.subplots(2, 1, sharex=True, height_ratios=(5, 3)))
+
+
+def _draw(axes: Axes, row: Array, curve: _Curve) -> None:
+    """One curve; an epoch at which nobody looked is passed over."""
+    seen = np.isfinite(row)
+    marker = curve.marker if seen.sum() <= _MANY else ""
+    style: dict[str, Any] = {"color": curve.colour, "linestyle": curve.style, "linewidth": 1.0, "markersize": 2.5}
+    style["marker"] = "x" if seen.sum() == 1 and not marker else marker  # a line of one point is none
+    axes.plot(np.flatnonzero(seen) + 1, row[seen], label=curve.label, **style)
+
+
+def _finish(panels: list[Axes], epochs: int, best_epoch: int | None, *, accuracies: bool, losses: bool) -> None:
+    for axes in panels:
+        axes.spines[["right", "top"]].set_visible(False)
+        if best_epoch is not None:
+            label = f"best epoch: {best_epoch}"
+            axes.axvline(
+                best_epoch, color="black", linewidth=0.8, linestyle=(0, (1, 1.5)), zorder=0, label=label, gid="best"
+            )
+    if accuracies:
+        panels[0].set_ylabel("accuracy (percent)")
+        panels[0].set_ylim(-3.0, 103.0)
+        panels[0].set_yticks([0, 25, 50, 75, 100])
+    if losses:
+        panels[-1].set_ylabel("loss")
+        panels[-1].set_ylim(bottom=min(0.0, panels[-1].get_ylim()[0]))
+        panels[-1].yaxis.set_major_locator(MaxNLocator(3))
+    panels[-1].set_xlabel("epoch")
+    margin = 0.6 if epochs == 1 else min(0.02 * epochs, 0.8)  # no tick at an epoch 0
+    panels[-1].set_xlim(1 - margin, epochs + margin)
+    panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+
+
+def _add_legend(figure: Figure, axes: Axes, title: str | None) -> None:
+    """Above the panels: within them it would lie on the curves of some history."""
+    handles, labels = axes.get_legend_handles_labels()
+    legend_above(figure, handles, labels, title=title, columns=2)
