@@ -75,10 +75,11 @@ def wheel(tmp_path_factory):
         return archive.namelist()
 
 
-def test_the_wheel_holds_every_module_and_ruleset(wheel):
+def test_the_wheel_holds_every_module_ruleset_and_recipe(wheel):
     kept = [*ROOT.glob("surgery/**/*.py"), *ROOT.glob("surgery/**/*.toml"), ROOT / "surgery" / "py.typed"]
     wanted = {str(path.relative_to(ROOT)) for path in kept}
     wanted |= {f"surgery_cli/{path.relative_to(ROOT / 'cli')}" for path in ROOT.glob("cli/**/*.py")}
+    wanted |= {f"surgery/recipe/shipped/{path.name}" for path in ROOT.glob("recipes/*.*")}
     assert len(wanted) > 50
     assert wanted <= set(wheel)
 

@@ -1,0 +1,170 @@
+"""Keys of stages: digests of all that decides a result, so that a stage is run again exactly where that changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from surgery.errors import InputError
+from surgery.recipe.fields import FilePath, Immaterial, Reference, RuleSetName
+from surgery.recipe.recipe import Recipe, Stage
+from surgery.recipe.stages import VERSIONS
+from surgery.rewrite import load_rules
+from surgery.toml import Location
+from surgery.validation import visit
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageRecord:
+    """What a stage was run with; a run folder keeps one for each finished stage.
+
+    `key`: the digest of the rest. `parameters`: those that matter, with all defaults. `inputs`: the keys of the stages
+    that it read, by their names, with the checkpoint. `contents`: digests of the files and rulesets that `parameters`
+    name, by their dotted keys. `data`: the digest of the data set.
+    """
+
+    key: str
+    kind: str
+    version: int
+    parameters: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    contents: Mapping[str, str]
+    data: str
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> StageRecord:
+        """Raises InputError for what `as_json` did not make."""
+        try:
+            return StageRecord(**value)
+        except TypeError:
+            raise InputError(f"expected the record of a stage, got {value!r}") from None
+
+
+def stage_records(recipe: Recipe, data_digest: str) -> Mapping[str, StageRecord]:
+    """For each stage what it is run with, and its key.
+
+    The key is the SHA-256 of the canonical JSON of kind, version, parameters, contents of files, data, and the keys of
+    what it reads. Names, order, comments, and parameters that no result depends on are not in it; the names of stages
+    are in the keys of reports, which show them.
+
+    Raises InputError for a file that is gone.
+    """
+    records: dict[str, StageRecord] = {}
+    for stage in recipe.stages:
+        records[stage.name] = _record(stage, records, data_digest)
+    return records
+
+
+def stage_keys(recipe: Recipe, data_digest: str) -> Mapping[str, str]:
+    """The key of each stage; see `stage_records`."""
+    return {name: record.key for name, record in stage_records(recipe, data_digest).items()}
+
+
+def material(stage: Stage) -> dict[str, Any]:
+    """The parameters that results depend on, as JSON can hold them."""
+    everything = stage.parameters.model_dump(mode="json", exclude={"kind"})
+    for location, markers in _marked(stage):
+        if any(isinstance(marker, Immaterial) for marker in markers):
+            _within(everything, location[:-1]).pop(location[-1])
+    return everything
+
+
+def _record(stage: Stage, records: Mapping[str, StageRecord], data: str) -> StageRecord:
+    parameters, contents, version = material(stage), dict(_contents(stage)), VERSIONS[stage.kind]
+    read = {
+        role: {"key": records[item.stage].key, "checkpoint": item.checkpoint} for role, item in stage.inputs.items()
+    }
+    if stage.kind == "report":
+        read = {item.stage: records[item.stage].key for item in stage.inputs.values()}
+    decides = {
+        "kind": stage.kind,
+        "version": version,
+        "parameters": _without(parameters, [*stage.inputs, *contents]),
+        "inputs": read,
+        "contents": contents,
+        "data": data,
+    }
+    return StageRecord(
+        key=hashlib.sha256(_canonical(decides).encode()).hexdigest(),
+        kind=stage.kind,
+        version=version,
+        parameters=parameters,
+        inputs={str(item): records[item.stage].key for item in stage.inputs.values()},
+        contents=contents,
+        data=data,
+    )
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def _marked(stage: Stage) -> Iterator[tuple[Location, tuple[Any, ...]]]:
+    for visited in visit(type(stage.parameters), stage.parameters.model_dump()):
+        if visited.markers:
+            yield visited.location, visited.markers
+
+
+def _contents(stage: Stage) -> Iterator[tuple[str, str]]:
+    """Digests of the files and rulesets of a stage, by their dotted keys."""
+    values = stage.parameters.model_dump()
+    for location, markers in _marked(stage):
+        text = _within(values, location)
+        if not isinstance(text, str) or (_is_reference(markers) and ".".join(map(str, location)) in stage.inputs):
+            continue
+        name = ".".join(map(str, location))
+        for marker in markers:
+            if isinstance(marker, RuleSetName):
+                yield name, _digest_of_rules(text)
+            elif isinstance(marker, FilePath) and marker.content and marker.fits(text) and not _are_rules(markers):
+                yield name, _digest_of_file(text)
+
+
+def _is_reference(markers: tuple[Any, ...]) -> bool:
+    return any(isinstance(marker, Reference) for marker in markers)
+
+
+def _are_rules(markers: tuple[Any, ...]) -> bool:
+    return any(isinstance(marker, RuleSetName) for marker in markers)
+
+
+def _digest_of_file(path: str) -> str:
+    try:
+        with Path(path).open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _digest_of_rules(name: str) -> str:
+    """What the rules of a ruleset do, those that it includes among them."""
+    ruleset = load_rules(name)
+    rules = [
+        [rule.name, rule.match_text, rule.rewrite_text, repr(rule.where), rule.expect, rule.priority, rule.keeps_shape]
+        for rule in ruleset.rules
+    ]
+    return hashlib.sha256(_canonical([ruleset.promise, rules]).encode()).hexdigest()
+
+
+def _within(values: Any, location: Location) -> Any:
+    for part in location:
+        values = values[part]
+    return values
+
+
+def _without(values: Any, names: list[str], prefix: str = "") -> Any:
+    """`values` with None for what has one of the dotted names."""
+    if prefix.removesuffix(".") in names:
+        return None
+    if isinstance(values, dict):
+        return {key: _without(item, names, f"{prefix}{key}.") for key, item in values.items()}
+    if isinstance(values, list):
+        return [_without(item, names, f"{prefix}{index}.") for index, item in enumerate(values)]
+    return values

@@ -1,0 +1,46 @@
+"""What is wrong with a recipe: every problem with its place, all of them in one error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from surgery.errors import InputError, Position
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flag:
+    """A place on the command line: `--set KEY=VALUE`."""
+
+    text: str
+
+    def point(self, message: str) -> str:
+        return f"--set {self.text}: {message}"
+
+
+Place = Position | Flag
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """One thing that is wrong: where, what was expected and what came, and what may have been meant."""
+
+    place: Place
+    message: str
+    hint: str | None = None
+
+    def __str__(self) -> str:
+        return self.place.point(f"{self.message}; {self.hint}" if self.hint else self.message)
+
+
+class RecipeError(InputError):
+    """A recipe cannot be used: `problems` holds everything that is wrong with it, in the order of its files."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(sorted(dict.fromkeys(problems), key=_order))
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+def _order(problem: Problem) -> tuple[str, int, int]:
+    place = problem.place
+    return (place.path, place.line, place.column) if isinstance(place, Position) else ("\x7f", 0, 0)

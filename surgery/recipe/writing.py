@@ -1,0 +1,55 @@
+"""Data as TOML: tables at the top as headers, tables inside them inline."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def to_toml(data: Mapping[str, Any]) -> str:
+    """A recipe's data as text that parses to the same: `[name]` for tables, `[stage.name]` for stages."""
+    blocks = []
+    for name, value in data.items():
+        if name == "stage":
+            blocks += [_block(f"stage.{_key(stage)}", table) for stage, table in value.items()]
+        else:
+            blocks.append(_block(_key(name), value))
+    return "\n".join(blocks)
+
+
+def _block(header: str, table: Mapping[str, Any]) -> str:
+    return f"[{header}]\n" + "".join(f"{pair(key, value)}\n" for key, value in table.items())
+
+
+def pair(key: str, value: Any) -> str:
+    """`key = value`."""
+    return f"{_key(key)} = {inline(value)}"
+
+
+def inline(value: Any) -> str:
+    """A value on one line."""
+    if isinstance(value, Mapping):
+        inner = ", ".join(pair(key, item) for key, item in value.items())
+        return f"{{ {inner} }}" if inner else "{}"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(inline, value))}]"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return _text(value)
+    assert math.isfinite(value), "checked when the recipe was loaded"
+    return repr(value)
+
+
+def _key(name: str) -> str:
+    return name if _BARE.fullmatch(name) else _text(name)
+
+
+def _text(text: str) -> str:
+    """JSON's strings are TOML's, but for the one control character that JSON lets stand."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
