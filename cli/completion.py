@@ -34,6 +34,20 @@ def data_sets(incomplete: str) -> list[str]:
     return [name for name in DATA_SETS if name.startswith(incomplete)] + list(_files(incomplete, "/"))
 
 
+def recipes(incomplete: str) -> list[str]:
+    """Shipped recipes, and the user's own TOML files and folders."""
+    return [name for name in shipped_recipes() if name.startswith(incomplete)] + list(_files(incomplete, ".toml"))
+
+
+def shipped_recipes() -> list[str]:
+    """The names of the recipes that come with surgery: inside the package once installed, beside it in a checkout."""
+    package = resources.files("surgery")
+    folders = (package / "recipe" / "shipped", package / ".." / "recipes")
+    found = next((folder for folder in folders if folder.is_dir()), None)
+    names = () if found is None else (item.name for item in found.iterdir())
+    return sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml"))
+
+
 def shipped() -> list[str]:
     """The names of the rulesets that come with surgery."""
     folder = resources.files("surgery") / "rewrite" / "rulesets"

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 import typer
 
-from surgery.errors import CertificateError, SurgeryError
+from surgery.errors import CertificateError, InputError, Position, RewriteError, SurgeryError
 from surgery_cli.console import write_json
 
 
@@ -33,10 +34,16 @@ class Problem:
     message: str
     hint: str | None
     code: ExitCode
+    problems: tuple[Mapping[str, Any], ...] = ()
 
-    def as_dict(self) -> dict[str, str | None]:
-        """The value of the key `error` in JSON output."""
-        return {"type": self.type, "message": self.message, "hint": self.hint}
+    def as_dict(self) -> dict[str, Any]:
+        """The value of the key `error` in JSON output; `problems` where one error is made of several."""
+        several = {"problems": list(self.problems)} if self.problems else {}
+        return {"type": self.type, "message": self.message, "hint": self.hint, **several}
+
+
+class StoppedError(SurgeryError):
+    """The user stopped a command that can go on from there another time."""
 
 
 _INTERRUPTED = Problem(type="Interrupted", message="interrupted", hint=None, code=ExitCode.INTERRUPTED)
@@ -45,8 +52,10 @@ _INTERRUPTED = Problem(type="Interrupted", message="interrupted", hint=None, cod
 def problem(error: BaseException) -> Problem:
     """Say what `error` means to a user."""
     if isinstance(error, SurgeryError):
-        code = ExitCode.FAILED if isinstance(error, CertificateError) else ExitCode.BAD_INPUT
-        return Problem(type=type(error).__name__, message=error.message, hint=error.hint, code=code)
+        name = "Interrupted" if isinstance(error, StoppedError) else type(error).__name__
+        return Problem(
+            type=name, message=error.message, hint=error.hint, code=_code(error), problems=tuple(_parts(error))
+        )
     if isinstance(error, typer.TyperException):
         context = getattr(error, "ctx", None)
         hint = f"{context.command_path if context is not None else 'surgery'} --help"
@@ -56,6 +65,29 @@ def problem(error: BaseException) -> Problem:
         return Problem(type=kind, message=str(error) or "out of memory", hint=None, code=ExitCode.FAILED)
     hint = "run again with --debug, and please report it"
     return Problem(type=kind, message=f"internal error: {kind}: {error}", hint=hint, code=ExitCode.FAILED)
+
+
+def _code(error: SurgeryError) -> ExitCode:
+    if isinstance(error, StoppedError):
+        return ExitCode.INTERRUPTED
+    given = isinstance(error, (InputError, RewriteError)) and not isinstance(error, CertificateError)
+    return ExitCode.BAD_INPUT if given else ExitCode.FAILED
+
+
+def _parts(error: SurgeryError) -> Iterator[dict[str, Any]]:
+    """The problems of a recipe's error; its class is not imported here, for that would import torch."""
+    for part in getattr(error, "problems", ()):
+        yield part_dict(part)
+
+
+def part_dict(part: Any) -> dict[str, Any]:
+    """One problem of a recipe: where it is in a file, or in which flag, what is wrong, and a hint."""
+    place = part.place
+    if isinstance(place, Position):
+        where = {"file": place.path, "line": place.line, "column": place.column, "flag": None}
+    else:
+        where = {"file": None, "line": None, "column": None, "flag": f"--set {place.text}"}
+    return {**where, "message": part.message, "hint": part.hint}
 
 
 def guarded(run: Callable[[], int | None], *, as_json: bool, debug: bool) -> int:
@@ -81,4 +113,5 @@ def report(found: Problem, *, as_json: bool) -> None:
     label = typer.style("error: ", fg="red", bold=True) if found.code != ExitCode.INTERRUPTED else ""
     hint = "\n" + typer.style("  hint: ", bold=True) + found.hint if found.hint else ""
     sys.stdout.flush()  # what was printed before the error comes before it, also where both go into one file
-    typer.echo(label + found.message + hint, err=True, color=False if os.environ.get("NO_COLOR") else None)
+    several = f"{len(found.problems)} problems\n" if len(found.problems) > 1 else ""
+    typer.echo(label + several + found.message + hint, err=True, color=False if os.environ.get("NO_COLOR") else None)

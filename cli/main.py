@@ -9,6 +9,7 @@ import typer
 
 from surgery_cli.application import Application, Command
 from surgery_cli.commands.apply import apply
+from surgery_cli.commands.attack import attack
 from surgery_cli.commands.certify import certify
 from surgery_cli.commands.cluster import cluster
 from surgery_cli.commands.diff import diff
@@ -16,8 +17,12 @@ from surgery_cli.commands.doctor import doctor
 from surgery_cli.commands.extract import extract
 from surgery_cli.commands.inspect import inspect
 from surgery_cli.commands.linearize import linearize
+from surgery_cli.commands.plan import plan
+from surgery_cli.commands.recipes import recipes
 from surgery_cli.commands.results import results
 from surgery_cli.commands.rules import rules
+from surgery_cli.commands.run import run
+from surgery_cli.commands.train import train
 from surgery_cli.options import Debug
 from surgery_cli.version import version
 
@@ -29,6 +34,10 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "certify": certify,
     "extract": extract,
     "cluster": cluster,
+    "train": train,
+    "attack": attack,
+    "run": run,
+    "plan": plan,
     "rules": rules,
     "doctor": doctor,
 }
@@ -77,6 +86,7 @@ def surgery(
 
 for name, function in COMMANDS.items():
     app.command(name, cls=Command)(function)
+app.add_typer(recipes)
 app.add_typer(results)
 
 

@@ -9,8 +9,49 @@ import typer
 
 from surgery_cli import completion
 
-MODEL, RESULT, OUTPUT = "Model", "Result", "Output"
+RECIPE, MODEL, DATA, RESULT, OUTPUT = "Recipe", "Model", "Data", "Result", "Output"
 """The headings of the help under which options are listed."""
+
+RecipeName = Annotated[
+    str,
+    typer.Argument(
+        metavar="RECIPE",
+        help="A shipped recipe by its name (surgery recipes ls), or a TOML file.",
+        autocompletion=completion.recipes,
+        show_default=False,
+    ),
+]
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Set a value of the recipe, as in stage.at.epochs=2; checked like the file. Repeatable.",
+        rich_help_panel=RECIPE,
+    ),
+]
+
+StageNames = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--stage",
+        metavar="NAME",
+        help="Only this stage and those that it reads. Repeatable.  [default: all]",
+        rich_help_panel=RECIPE,
+    ),
+]
+
+RunFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FOLDER",
+        help="The run folder.  [default: the recipe's name in results]",
+        rich_help_panel=RESULT,
+    ),
+]
 
 ModelFile = Annotated[
     Path | None,
@@ -119,6 +160,45 @@ KeepGoing = Annotated[
         rich_help_panel=RESULT,
     ),
 ]
+
+DataName = Annotated[
+    str,
+    typer.Option(
+        "--data",
+        metavar="NAME|FOLDER",
+        help="Data set, or a folder with one folder of images a class in test/.",
+        autocompletion=completion.data_sets,
+        rich_help_panel=DATA,
+    ),
+]
+
+DataRoot = Annotated[
+    Path | None,
+    typer.Option(
+        "--root",
+        metavar="FOLDER",
+        help="Where the data set is.  [default: $SURGERY_DATA, or data]",
+        rich_help_panel=DATA,
+    ),
+]
+
+Download = Annotated[
+    bool, typer.Option("--download", help="Download the data set if it is not there.", rich_help_panel=DATA)
+]
+
+Images = Annotated[
+    int | None,
+    typer.Option(
+        "--images", metavar="N", min=1, help="So many test images, each class with its share.", rich_help_panel=DATA
+    ),
+]
+
+Device = Annotated[
+    str | None,
+    typer.Option("--device", metavar="NAME", help="Where to compute: cpu, cuda, cuda:1.  [default: cuda if there]"),
+]
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only what was found.", rich_help_panel=OUTPUT)]
 
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print long lists in full.", rich_help_panel=OUTPUT)]
 

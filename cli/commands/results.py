@@ -102,8 +102,8 @@ def compare(
 ) -> int:
     """Compare two stores: groups, variables, attributes and provenance.
 
-    Exits with 0 if the results are the same, 1 if not. Provenance is shown and does not count: two runs never have the
-    same one.
+    Exits with 0 if the results are the same, 1 if not. Provenance and times are shown and do not count: two runs never
+    have the same ones.
 
     \b
     surgery results compare runs/first runs/second

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,9 @@ from surgery_cli.show.pieces import count, heading, shape, table
 
 ENTRIES = 12
 """Entries of an array that a line shows."""
+
+LETTERS = 72
+"""Letters of text that it shows of them."""
 
 
 def summary_dict(summary: Summary) -> dict[str, Any]:
@@ -107,10 +112,22 @@ def variable_view(group: Group, variable: Variable, where: Surface) -> Iterator[
     if labels is not None:
         yield from matrix_view(np.asarray(variable.data, dtype=np.float64), labels, where)
         return
+    if variable.data.dtype.kind == "U" and variable.data.ndim == 1:
+        yield _text_table(group, variable)
+        return
     with np.printoptions(threshold=sys.maxsize if where.everything else 1000, linewidth=min(where.width, 120)):
         yield Padding(Text(str(variable.data)), (0, 0, 0, 2))
     if variable.comment:
         yield Padding(Text(variable.comment, style="dim"), (0, 0, 0, 2))
+
+
+def _text_table(group: Group, variable: Variable) -> RenderableType:
+    """Texts one below the other, with the labels of their dimension if it has some."""
+    texts = [Text(text) for text in variable.data.tolist()]
+    labels = [np.asarray(item.values).tolist() for item in group.coordinates if item.name == variable.dimensions[0]]
+    if not labels:
+        return table([(text,) for text in texts])
+    return table([(Text(str(label), style="cyan"), text) for label, text in zip(labels[0], texts, strict=True)])
 
 
 def class_labels(group: Group, variable: Variable) -> tuple[str, ...] | None:
@@ -157,8 +174,7 @@ def _gist(variable: Variable) -> str:
     """A few entries, or the range of many."""
     data = variable.data
     if data.dtype.kind == "U" or variable.flag_meanings:
-        words = _words(variable)
-        return ", ".join(words[:ENTRIES]) + (", ..." if len(words) > ENTRIES else "")
+        return _listed(_words(variable))
     if data.size == 1:
         return f"{data.reshape(-1)[0]:.6g}"
     finite = data[np.isfinite(data)]
@@ -166,6 +182,13 @@ def _gist(variable: Variable) -> str:
         return "none is finite"
     odd = "" if finite.size == data.size else f", {data.size - finite.size} not finite"
     return f"{finite.min():.4g} to {finite.max():.4g}{odd}"
+
+
+def _listed(words: list[str]) -> str:
+    """The first words, as many as a line has room for; one at least."""
+    shown = list(itertools.accumulate(words[:ENTRIES], lambda line, word: f"{line}, {word}"))
+    fitting = [line for line in shown if len(line) <= LETTERS] or [shorten(words[0], LETTERS, placeholder=" ...")]
+    return fitting[-1] if len(fitting) == len(words) else f"{fitting[-1]}, ..."
 
 
 def _words(variable: Variable) -> list[str]:

@@ -13,13 +13,26 @@ import pytest
 from typer.testing import CliRunner
 
 import surgery
+from surgery.errors import InputError
 from surgery.models import architectures
+from surgery.recipe import shipped
 from surgery.rewrite import shipped_rulesets
 from surgery_cli import completion
 from surgery_cli.main import COMMANDS, app
 
 # pydantic is not among them: Typer coerces the values of options with it.
 HEAVY = ("torch", "torchvision", "numpy", "scipy", "networkx", "h5py", "matplotlib", "rich")
+
+
+GROUPS = {
+    "recipes": ("ls", "show", "cp", "check", "schema"),
+    "results": ("ls", "show", "compare", "export"),
+}
+"""Commands that have commands of their own."""
+
+
+def _no_run(*_: object, **__: object) -> None:
+    raise InputError("no such file")
 
 
 def help_of(*words: str) -> str:
@@ -62,19 +75,22 @@ def test_every_command_has_the_common_options(name: str) -> None:
     assert "--debug" in text
 
 
-@pytest.mark.parametrize("name", ["", *COMMANDS])
+@pytest.mark.parametrize(
+    "name", ["", *COMMANDS, *GROUPS, *(f"{name} {sub}" for name in GROUPS for sub in GROUPS[name])]
+)
 def test_examples_are_real(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each has to parse: what is wrong with it, if anything, is that its files are not here."""
+    """Each has to parse: what is wrong with it, if anything, is that its files are not here, nor is time for a run."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("surgery.recipe.running.run_recipe", _no_run)
     examples = re.findall(r"^ +surgery (\w.*)$", help_of(*name.split()), re.MULTILINE)
     assert examples
     for example in examples:
         words = shlex.split(example.split(" | ")[0])
-        assert words[0] in COMMANDS
+        assert words[0] in COMMANDS or words[1] in GROUPS[words[0]]
         if "--arch" in words or "doctor" in words or words == ["rules"]:
             continue
         result = CliRunner().invoke(app, words)
-        assert "no such file" in result.stderr or result.exit_code == 0, result.output
+        assert "no such file" in result.output or result.exit_code == 0, result.output
 
 
 def test_version() -> None:
@@ -85,6 +101,7 @@ def test_version() -> None:
 def test_completion_knows_what_it_cannot_ask() -> None:
     assert list(completion.OWN_ARCHITECTURES) == architectures()
     assert completion.shipped() == list(shipped_rulesets())
+    assert completion.shipped_recipes() == list(shipped())
 
 
 @pytest.mark.parametrize(
@@ -95,6 +112,8 @@ def test_completion_knows_what_it_cannot_ask() -> None:
         ("surgery linearize --arch vgg16", {"vgg16", "vgg16_bn"}),
         ("surgery linearize --arch torch", {"torchvision:"}),
         ("surgery inspect --format t", {"tree", "table"}),
+        ("surgery run cifar10_", {"cifar10_atc", "cifar10_fast", "cifar10_small"}),
+        ("surgery recipes s", {"show", "schema"}),
     ],
 )
 def test_shell_completes(words: str, offered: set[str]) -> None:

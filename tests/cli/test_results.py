@@ -87,7 +87,7 @@ def test_show_puts_classes_of_a_superclass_together(run: Path) -> None:
 
 
 def test_show_of_one_variable(run: Path) -> None:
-    assert "'thing' 'animal'" in surgery("show", run, "--variable", "superclass")
+    assert "cat    animal" in surgery("show", run, "--variable", "superclass")
     found = data("show", run, "linear", "--variable", "weight")
     assert np.array_equal(np.array(found["values"]), np.arange(48).reshape(4, 3, 2, 2))
     assert data("show", run)["groups"][0]["variables"]["correlation"]["values"] == MATRIX.tolist()

@@ -1,0 +1,84 @@
+"""`surgery plan`: what a run would do, and why."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from surgery_cli import options
+from surgery_cli.console import Output
+
+if TYPE_CHECKING:
+    from surgery.data import Dataset
+    from surgery.recipe import Recipe
+    from surgery_cli.running import RunOptions
+
+
+def plan(
+    recipe: options.RecipeName,
+    overrides: options.Overrides = None,
+    stage: options.StageNames = None,
+    output: options.RunFolder = None,
+    verbose: options.Verbose = False,
+    as_json: options.AsJson = False,
+    debug: options.Debug = False,
+) -> None:
+    """Show what a run of a recipe would do.
+
+    Every stage with its state, the reason for it, its parameters and its cost: about how many images go forward and
+    back through a network. Nothing is run, downloaded or written.
+
+    \b
+    surgery plan quickstart
+    surgery plan mine.toml -o results/mine --verbose
+    surgery plan quickstart --set stage.robustness.attacks.pgd20.steps=50 --json
+    """
+    from surgery_cli.running import RunOptions
+
+    given = RunOptions(
+        recipe=recipe,
+        overrides=overrides or (),
+        stages=tuple(stage or ()),
+        output=output,
+        device=None,
+        download=False,
+        quiet=False,
+    )
+    show_plan(given, Output(as_json=as_json, debug=debug), verbose=verbose)
+
+
+def show_plan(given: RunOptions, out: Output, *, verbose: bool) -> None:
+    """Print the plan of a run; raises RecipeError, or InputError for a stage that is not there."""
+    from surgery_cli.running import open_recipe
+
+    recipe = open_recipe(given, out)
+    from surgery.recipe import Sizes, plan_run
+    from surgery.recipe.running import RunFolder, wanted_stages
+    from surgery_cli.show import recipe as view
+
+    wanted = {stage.name for stage in wanted_stages(recipe, given.stages or None)}
+    folder = RunFolder(path=given.folder(recipe))
+    with out.working("reading the data"):
+        data, missing = _data(recipe)
+    sizes = None
+    if data is not None:
+        sizes = Sizes(
+            train=len(data.train), validation=len(data.validation), test=len(data.test), classes=data.num_classes
+        )
+    planned = plan_run(recipe, folder.finished(), None if data is None else data.digest, sizes=sizes)
+    planned = [stage for stage in planned if stage.name in wanted]
+    facts = view.plan_dict(recipe, planned, folder=str(folder.path), data_missing=missing)
+    out.data(facts)
+    out.show(*view.plan_view(recipe, planned, folder=str(folder.path), verbose=verbose))
+    if missing is not None:
+        out.note(f"The data are not there, so nothing counts as finished: {missing}")
+
+
+def _data(recipe: Recipe) -> tuple[Dataset | None, str | None]:
+    """The data of a recipe, or why they cannot be had."""
+    from surgery.errors import InputError
+    from surgery.recipe.running import load_data
+
+    try:
+        return load_data(recipe.data), None
+    except InputError as error:
+        return None, error.message

@@ -1,0 +1,204 @@
+"""`surgery recipes`: those that come with surgery, and whether one of the user's own is sound."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from surgery_cli import completion, options
+from surgery_cli.application import Command
+from surgery_cli.console import Output
+from surgery_cli.errors import ExitCode, problem, report
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from surgery.errors import InputError
+    from surgery.recipe import Recipe
+
+recipes = typer.Typer(name="recipes", rich_markup_mode=None)
+
+Shipped = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME", help="A shipped recipe.", autocompletion=completion.shipped_recipes, show_default=False
+    ),
+]
+
+
+@recipes.callback(invoke_without_command=True)
+def _recipes(context: typer.Context) -> None:
+    """Look at recipes: list, show, copy, check, schema.
+
+    \b
+    surgery recipes ls
+    surgery recipes show quickstart
+    surgery recipes cp quickstart mine.toml
+    surgery recipes check mine.toml
+    surgery recipes schema
+    """
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@recipes.command("ls", cls=Command)
+def ls(as_json: options.AsJson = False, debug: options.Debug = False) -> None:
+    """List the shipped recipes and what each is for.
+
+    \b
+    surgery recipes ls
+    surgery recipes ls --json
+    """
+    out = Output(as_json=as_json, debug=debug)
+    with out.working("loading torch"):
+        from surgery.recipe import shipped
+    from surgery_cli.show.recipe import recipes_view
+
+    found = shipped()
+    out.data({"recipes": [{"name": name, "description": said} for name, said in found.items()]})
+    out.show(*recipes_view(found))
+
+
+@recipes.command("show", cls=Command)
+def show(
+    name: options.RecipeName,
+    overrides: options.Overrides = None,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="With what it includes and what --set says, as a run keeps it.")
+    ] = False,
+    as_json: options.AsJson = False,
+    debug: options.Debug = False,
+) -> None:
+    """Print the text of a recipe.
+
+    \b
+    surgery recipes show quickstart
+    surgery recipes show cifar10_small --whole
+    """
+    out = Output(as_json=as_json, debug=debug)
+    with out.working("loading torch"):
+        from surgery.recipe import load_recipe
+        from surgery.recipe.reading import find_recipe
+    from surgery.files import existing_file
+    from surgery_cli.running import parse_overrides
+
+    path = existing_file(find_recipe(name))
+    if whole or overrides:
+        text = load_recipe(name, parse_overrides(overrides or ())).text
+    else:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    out.data({"source": str(path), "text": text})
+    if not as_json:
+        typer.echo(text.rstrip("\n"))
+
+
+@recipes.command("cp", cls=Command)
+def cp(
+    name: Shipped,
+    destination: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="FILE|FOLDER", help="Where to.  [default: under its own name, here]", show_default=False
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")] = False,
+    as_json: options.AsJson = False,
+    debug: options.Debug = False,
+) -> None:
+    """Copy a shipped recipe, to change it.
+
+    Recipes that it includes are copied beside it, and so is the schema by which editors complete and check.
+
+    \b
+    surgery recipes cp quickstart
+    surgery recipes cp cifar10_small mine.toml
+    """
+    out = Output(as_json=as_json, debug=debug)
+    with out.working("loading torch"):
+        from surgery_cli.copying import copy_recipe
+
+    files = copy_recipe(name, destination, force=force)
+    out.data({"written": [str(path) for path in files]})
+    for path in () if as_json else files:
+        typer.echo(path)
+
+
+@recipes.command("check", cls=Command)
+def check(
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RECIPE...",
+            help="TOML files, or names of shipped recipes.",
+            autocompletion=completion.recipes,
+            show_default=False,
+        ),
+    ],
+    overrides: options.Overrides = None,
+    as_json: options.AsJson = False,
+    debug: options.Debug = False,
+) -> int:
+    """Check recipes without running them.
+
+    Prints everything that is wrong at once, each with its place (exit code 2), or the stages of what is sound.
+
+    \b
+    surgery recipes check mine.toml
+    surgery recipes check mine.toml other.toml --json
+    """
+    out = Output(as_json=as_json, debug=debug)
+    from surgery_cli.running import parse_overrides
+
+    with out.working("loading torch"):
+        from surgery.recipe import load_recipe
+    from surgery.errors import InputError
+
+    pairs = parse_overrides(overrides or ())
+    found: dict[str, Recipe | InputError] = {}
+    for file in files:
+        try:
+            found[file] = load_recipe(file, pairs)
+        except InputError as error:
+            found[file] = error
+    out.data({"recipes": [_checked(file, result) for file, result in found.items()]})
+    if not as_json:
+        _say(found, out)
+    return ExitCode.BAD_INPUT if any(isinstance(result, InputError) for result in found.values()) else ExitCode.DONE
+
+
+@recipes.command("schema", cls=Command)
+def schema(as_json: options.AsJson = False, debug: options.Debug = False) -> None:
+    """Print the JSON Schema of recipes, for editors.
+
+    \b
+    surgery recipes schema
+    """
+    out = Output(as_json=True, debug=debug)
+    with out.working("loading torch"):
+        from surgery.recipe import schema as schema_of
+    out.data(schema_of())
+
+
+def _checked(file: str, result: Recipe | InputError) -> dict[str, Any]:
+    """What JSON output says of one recipe."""
+    from surgery.errors import InputError
+
+    if not isinstance(result, InputError):
+        return {"recipe": file, "sound": True, "stages": [stage.name for stage in result.stages], "problems": []}
+    found = problem(result)
+    alone = {"file": file, "line": None, "column": None, "flag": None, "message": found.message, "hint": found.hint}
+    return {"recipe": file, "sound": False, "stages": [], "problems": found.problems or [alone]}
+
+
+def _say(found: Mapping[str, Recipe | InputError], out: Output) -> None:
+    """What is sound on stdout, what is not on stderr."""
+    from surgery.errors import InputError
+    from surgery_cli.show.recipe import sound_view
+
+    for file, result in found.items():
+        if isinstance(result, InputError):
+            report(problem(result), as_json=False)
+        else:
+            out.show(*sound_view(file, result))

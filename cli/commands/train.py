@@ -1,0 +1,105 @@
+"""`surgery train`: the training stages of a recipe, in several processes where that is asked for."""
+
+from __future__ import annotations
+
+import shlex
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from surgery_cli import completion, options
+from surgery_cli.console import Output
+
+if TYPE_CHECKING:
+    from surgery.recipe import Recipe
+
+RecipeOption = Annotated[
+    str,
+    typer.Option(
+        "--recipe",
+        metavar="RECIPE",
+        help="A shipped recipe by its name (surgery recipes ls), or a TOML file.",
+        autocompletion=completion.recipes,
+        rich_help_panel=options.RECIPE,
+        show_default=False,
+    ),
+]
+
+Processes = Annotated[
+    int,
+    typer.Option(
+        "--nproc", metavar="N", min=1, help="Processes that share each batch, with a GPU each where there are any."
+    ),
+]
+
+
+def train(
+    recipe: RecipeOption,
+    overrides: options.Overrides = None,
+    stage: options.StageNames = None,
+    download: options.Download = False,
+    output: options.RunFolder = None,
+    device: options.Device = None,
+    processes: Processes = 1,
+    quiet: options.Quiet = False,
+    as_json: options.AsJson = False,
+    debug: options.Debug = False,
+) -> None:
+    """Run the training stages of a recipe.
+
+    What they need of other stages, as a hierarchy for the cluster penalty, is run too. The run folder is that of
+    surgery run, which then goes on with the rest. With --nproc, or under torchrun, several processes train together.
+
+    \b
+    surgery train --recipe quickstart
+    surgery train --recipe mine.toml --stage at --set stage.at.epochs=30 --nproc 2
+    """
+    from surgery_cli.running import RunOptions, carry_out, open_recipe
+
+    out = Output(as_json=as_json, debug=debug)
+    given = RunOptions(
+        recipe=recipe,
+        overrides=overrides or (),
+        stages=tuple(stage or ()),
+        output=output,
+        device=device,
+        download=download,
+        quiet=quiet,
+    )
+    opened = open_recipe(given, out)
+    stages = _training_stages(opened, given.stages)
+    words = ["train", "--recipe", recipe, *given.words()]
+    from surgery_cli.launching import check_processes, launched
+
+    several = processes > 1
+    if several:
+        check_processes(processes, device)
+    command = [*words, "--nproc", str(processes)] if several else words
+    with launched(words, processes) if several else nullcontext():
+        found = carry_out(given, opened, stages, command=command, out=out)
+    if found is None:
+        return
+    from surgery_cli.show import run as view
+
+    out.data(view.run_dict(opened, found))
+    out.show(*view.training_view(opened, found))
+    if not (quiet or as_json):
+        rest = shlex.join(["surgery", "run", recipe, *replace(given, stages=()).words()])
+        out.note(f"the other stages: {rest}")
+
+
+def _training_stages(recipe: Recipe, names: tuple[str, ...]) -> tuple[str, ...]:
+    """The training stages that are meant, all by default; raises InputError for others."""
+    from surgery.errors import InputError, suggest
+
+    stages = [stage for stage in recipe.stages if stage.kind == "train"]
+    known = dict.fromkeys(name for stage in stages for name in (stage.base, stage.name))
+    for name in names:
+        if name not in known:
+            hint = suggest(name, known) or (f"training stages are {', '.join(known)}" if known else None)
+            raise InputError(f"--stage {name}: no training stage of {recipe.name} is called that", hint=hint)
+    if not stages:
+        raise InputError(f"{recipe.source}: no stage of it trains a network")
+    return names or tuple(stage.name for stage in stages)

@@ -1,0 +1,134 @@
+"""The stages of a run on a terminal: a sign for the state of each, a bar for the one that is running."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.text import Text
+
+from surgery_cli.board import Board, Row
+from surgery_cli.show.pieces import count
+
+SIGNS = {
+    "waiting": ("·", "dim"),
+    "cached": ("✓", "dim green"),
+    "done": ("✓", "green"),
+    "stopped": ("■", "yellow"),
+    "failed": ("✗", "bold red"),
+}
+"""A sign and its style for each state but `running`, which has one that turns."""
+
+_TURNING = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+
+BAR = 20
+"""Columns of a bar."""
+
+LINES_ABOVE = 10
+"""Lines of a terminal that the list leaves to what scrolls above it."""
+
+FEWEST = 5
+"""Stages that are listed however low the terminal is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoardView:
+    """A board as rich draws it, anew each time."""
+
+    board: Board
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        board = self.board
+        yield _head(board)
+        fit = max(FEWEST, console.size.height - LINES_ABOVE)
+        first, last = (0, len(board.rows)) if board.ended else window(board.rows, fit)
+        if first:
+            yield Text(f"  ✓ {count(first, 'stage')} before", style="dim")
+        yield from _lines(board.rows[first:last], options.max_width)
+        if last < len(board.rows):
+            yield Text(f"  · {count(len(board.rows) - last, 'stage')} more", style="dim")
+        if all(row.state == "waiting" for row in board.rows) and not board.ended:
+            yield Text("  reading the data", style="dim")
+        if board.stop.asked and not board.ended:
+            yield Text("  stopping as soon as nothing is lost; Ctrl-C again stops at once", style="yellow")
+
+
+def window(rows: Sequence[Row], fit: int) -> tuple[int, int]:
+    """Which rows are listed where only `fit` are: those around the one that is next to end."""
+    if len(rows) <= fit:
+        return 0, len(rows)
+    current = next((index for index, row in enumerate(rows) if row.state not in ("cached", "done")), len(rows) - 1)
+    first = min(max(0, current - fit // 2), len(rows) - fit)
+    return first, first + fit
+
+
+def lasting_line(name: str, text: str) -> Text:
+    """A line that stays, such as that of an epoch."""
+    line = Text(f"{name}  " if name else "", style="cyan")
+    return line.append(text, style="yellow" if text.startswith("warning:") else "default")
+
+
+def progress_words(row: Row) -> str:
+    """How far a stage is: `43 %, 1:12 left, epoch 3 of 5`."""
+    left = "" if row.left is None else f"{clock(row.left)} left"
+    return ", ".join(word for word in (_percent(row), left, row.text) if word)
+
+
+def clock(seconds: float) -> str:
+    """`0:09`, `3:05`, `1:02:33`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def duration(seconds: float) -> str:
+    """`0.3 s`, `31 s`, `3:05`."""
+    if seconds >= 60:
+        return clock(seconds)
+    return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+
+
+def _head(board: Board) -> Text:
+    line = Text(board.title, style="bold")
+    done = f"{board.finished} of {count(len(board.rows), 'stage')}, {clock(time.monotonic() - board.begun)}"
+    return line.append(f"  {board.folder}  {done}", style="not bold dim")
+
+
+def _lines(rows: Sequence[Row], width: int) -> Iterator[Text]:
+    """A line for each row, in columns; what does not fit is cut off at its end."""
+    names, kinds = max(len(row.name) for row in rows), max(len(row.kind) for row in rows)
+    for row in rows:
+        line = _sign(row)
+        style = "dim" if row.state in ("waiting", "cached") else "bold" * (row.state == "running")
+        line.append(f"  {row.name:{names}}", style=style).append(f"  {row.kind:{kinds}}  ", style="dim")
+        line.append_text(_progress(row))
+        if row.state == "running":
+            line.append(f"  {row.text}", style="dim")
+        line.truncate(width, overflow="ellipsis")
+        yield line
+
+
+def _sign(row: Row) -> Text:
+    sign, style = SIGNS.get(row.state, (_TURNING[int(time.monotonic() * 8) % len(_TURNING)], "bold cyan"))
+    return Text("  ").append(sign, style=style)
+
+
+def _progress(row: Row) -> Text:
+    if row.state == "waiting":
+        return Text("")
+    if row.state == "cached":
+        return Text("there already", style="dim")
+    if row.state != "running":
+        return Text(duration(row.seconds))
+    if not row.total:
+        return Text(duration(time.monotonic() - row.begun))
+    filled = round(BAR * row.done / row.total)
+    bar = Text("━" * filled, style="cyan").append("─" * (BAR - filled), style="bright_black")
+    left = "" if row.left is None else f"  {clock(row.left)} left"
+    return bar.append(f" {_percent(row):>5}{left}", style="default")
+
+
+def _percent(row: Row) -> str:
+    return f"{100 * row.done // row.total} %" if row.total else ""

@@ -1,0 +1,127 @@
+"""Recipes and what a run of one would do, for people and as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.console import RenderableType
+from rich.padding import Padding
+from rich.text import Text
+
+from surgery.recipe import PlannedStage, Recipe
+from surgery.recipe.writing import pair
+from surgery_cli.show.pieces import count, heading, table
+
+SIGNS = {"cached": Text("✓", style="green"), "will run": Text("▸", style="cyan")}
+
+
+def recipes_view(recipes: Mapping[str, str]) -> Iterator[RenderableType]:
+    """Shipped recipes with what each is for."""
+    yield table([(Text(name, style="bold"), said) for name, said in recipes.items()], head=("recipe", "what it is for"))
+
+
+def sound_view(file: str, recipe: Recipe) -> Iterator[RenderableType]:
+    """A recipe in which nothing is wrong: its stages, and what each reads."""
+    line = Text(file, style="bold").append(": fine", style="green")
+    yield line.append(f", {count(len(recipe.stages), 'stage')}", style="not bold default")
+    rows = [
+        (Text(stage.name), Text(stage.kind, style="dim"), _reads(map(str, stage.inputs.values())))
+        for stage in recipe.stages
+    ]
+    yield table(rows)
+
+
+def plan_dict(
+    recipe: Recipe, planned: Sequence[PlannedStage], *, folder: str, data_missing: str | None
+) -> dict[str, Any]:
+    """A plan as plain values. `data_missing`: why the data cannot be had, None where they are there."""
+    return {
+        "recipe": recipe.name,
+        "source": recipe.source,
+        "folder": folder,
+        "data": {"name": recipe.data.name, "missing": data_missing},
+        "stages": [stage.as_json() for stage in planned],
+        "passes": _passes(planned),
+    }
+
+
+def plan_view(
+    recipe: Recipe, planned: Sequence[PlannedStage], *, folder: str, verbose: bool
+) -> Iterator[RenderableType]:
+    """Every stage in a row, with the parameters that the recipe sets below it; all of them if `verbose`."""
+    runs = [stage for stage in planned if stage.state == "will run"]
+    yield heading(recipe.name, f"{recipe.source}, in {folder}")
+    if recipe.description:
+        yield Text(f"  {recipe.description}")
+    yield Text("")
+    rows = [_row(stage) for stage in planned]
+    yield table(rows, head=("", "stage", "kind", "reads", "images", "why"), right=(4,))
+    yield from _settings(recipe, planned, verbose=verbose)
+    total = _passes(runs)
+    cost = "" if not total else f"; about {amount(total)} images forward and back"
+    yield Text(f"\n{len(runs)} of {count(len(planned), 'stage')} will run{cost}.", style="bold")
+
+
+def amount(number: int) -> str:
+    """`950`, `12.3 thousand`, `4.5 million`."""
+    for size, word in ((10**9, "billion"), (10**6, "million"), (10**3, "thousand")):
+        if number >= size:
+            return f"{number / size:.3g} {word}"
+    return str(number)
+
+
+def _row(stage: PlannedStage) -> tuple[RenderableType, ...]:
+    style = "dim" if stage.state == "cached" else "bold"
+    cost = "" if not stage.passes else amount(stage.passes)
+    return (
+        SIGNS[stage.state],
+        Text(stage.name, style=style),
+        Text(stage.kind, style="dim"),
+        _reads(stage.inputs),
+        cost,
+        Text(stage.why, style="dim" if stage.state == "cached" else ""),
+    )
+
+
+def _reads(inputs: Iterable[str]) -> Text:
+    names = list(inputs)
+    return Text(", ".join(names) if len(names) < 4 else count(len(names), "stage"), style="dim")
+
+
+def _settings(recipe: Recipe, planned: Sequence[PlannedStage], *, verbose: bool) -> Iterator[RenderableType]:
+    """The parameters of each stage as the file would say them, once for all repetitions that share them."""
+    yield heading("Parameters", "all of them" if verbose else "those that the recipe sets (--verbose: all)")
+    said: dict[str, list[str]] = {}
+    for stage in planned:
+        text = "\n".join(pair(name, value) for name, value in _parameters(recipe, stage, verbose=verbose).items())
+        said.setdefault(text, []).append(stage.name)
+    for text, names in said.items():
+        if text:
+            yield Padding(Text(", ".join(names), style="bold"), (0, 0, 0, 2))
+            yield Padding(Text(text, style="dim"), (0, 0, 0, 4))
+
+
+def _parameters(recipe: Recipe, stage: PlannedStage, *, verbose: bool) -> dict[str, Any]:
+    given = stage.parameters
+    if not verbose:
+        given = recipe.stage(stage.name).parameters.model_dump(mode="json", exclude_defaults=True, exclude={"kind"})
+    return {name: readable(value, name) for name, value in given.items() if value is not None}
+
+
+def readable(value: Any, name: str = "") -> Any:
+    """A value as people write it: sizes of attacks in 255ths where they are such, nothing that is none."""
+    if isinstance(value, Mapping):
+        return {key: readable(item, key) for key, item in value.items() if item is not None}
+    if isinstance(value, (list, tuple)):
+        return [readable(item, name) for item in value]
+    if isinstance(value, float) and name in ("epsilon", "step_size"):
+        parts = value * 255
+        if 0 < value < 1 and abs(parts * 2 - round(parts * 2)) < 1e-9:
+            return f"{parts:g}/255"
+    return value
+
+
+def _passes(planned: Sequence[PlannedStage]) -> int | None:
+    costs = [stage.passes for stage in planned]
+    return None if None in costs else sum(cost for cost in costs if cost is not None)

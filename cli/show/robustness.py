@@ -1,0 +1,115 @@
+"""Accuracies under attack and attack confusion matrices, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from surgery.attack import Confusion, Evaluation, Outcome
+from surgery.data import Dataset
+from surgery_cli.show.matrix import Order, matrix_view
+from surgery_cli.show.pieces import count, heading, table
+from surgery_cli.show.results import surface
+
+CLASSES = 20
+"""Classes whose accuracies are printed unless all are asked for."""
+
+
+def evaluation_dict(evaluation: Evaluation, class_names: tuple[str, ...]) -> dict[str, Any]:
+    """Accuracies and checks as plain values."""
+    return {
+        "images": len(evaluation.worst_case.labels),
+        "outcomes": {name: _outcome_dict(outcome, class_names) for name, outcome in _rows(evaluation).items()},
+        "checks": [vars(check) for check in evaluation.checks],
+        "search": list(evaluation.notes),
+    }
+
+
+def evaluation_view(
+    evaluation: Evaluation, class_names: tuple[str, ...], *, title: str, verbose: bool
+) -> Iterator[RenderableType]:
+    """Accuracies with intervals, by class, and the checks."""
+    rows = _rows(evaluation)
+    yield heading(title, f"{count(len(evaluation.worst_case.labels), 'image')}, accuracy with its 95 % interval")
+    yield table([_row(name, outcome) for name, outcome in rows.items()], right=(1, 2, 3))
+    if verbose or len(class_names) <= CLASSES:
+        yield heading("Classes")
+        yield table(
+            [
+                (label, *(f"{float(outcome.per_class[number]):.1%}" for outcome in rows.values()))
+                for number, label in enumerate(class_names)
+            ],
+            right=tuple(range(1, len(rows) + 1)),
+            head=("", *rows),
+        )
+    yield from _checks(evaluation, verbose=verbose)
+
+
+def confusion_dict(confusion: Confusion, data: Dataset) -> dict[str, Any]:
+    """M and its counts as plain values."""
+    known = data.hierarchy is not None and 1 < data.hierarchy.num_superclasses < data.num_classes
+    return {
+        "targeted": confusion.targeted,
+        "class_names": list(data.class_names),
+        "confusion": confusion.matrix.tolist(),
+        "counts": confusion.counts.tolist(),
+        "block_contrast": confusion.contrast(data.hierarchy) if known and data.hierarchy is not None else None,
+        "search": list(confusion.notes),
+    }
+
+
+def confusion_view(confusion: Confusion, data: Dataset, *, verbose: bool) -> Iterator[RenderableType]:
+    """M as coloured blocks or numbers, and how much of it stays within superclasses."""
+    kind = "targeted" if confusion.targeted else "untargeted"
+    images = count(int(confusion.images_per_class.sum()), "image")
+    yield heading(f"{data.title}, {kind} attack", f"{images}; row: true class, column: class it becomes")
+    facts = confusion_dict(confusion, data)
+    order = None
+    if data.hierarchy is not None:
+        labels = tuple(str(number) for number in data.hierarchy.superclass)
+        order = Order(group=data.hierarchy.method, classes=data.class_names, superclasses=labels)
+    yield from matrix_view(confusion.matrix.numpy(), data.class_names, surface(order, verbose=verbose))
+    if facts["block_contrast"] is not None:
+        yield Text(f"  block contrast {facts['block_contrast']:+.3f}: mean within superclasses less mean across them")
+
+
+def _rows(evaluation: Evaluation) -> dict[str, Outcome]:
+    """The outcomes, and the worst case where it is not one of them."""
+    return {**evaluation, **({"worst case": evaluation.worst_case} if len(evaluation) > 2 else {})}
+
+
+def _row(name: str, outcome: Outcome) -> tuple[RenderableType, ...]:
+    low, high = outcome.interval
+    return Text(name, style="bold"), f"{outcome.accuracy:.2%}", f"{low:.2%} to {high:.2%}", f"{outcome.seconds:.1f} s"
+
+
+def _outcome_dict(outcome: Outcome, class_names: tuple[str, ...]) -> dict[str, Any]:
+    per_class = dict(zip(class_names, outcome.per_class.tolist(), strict=False))
+    settings = None if outcome.attack is None else vars(outcome.attack)
+    return {
+        "accuracy": outcome.accuracy,
+        "interval": list(outcome.interval),
+        "per_class": per_class,
+        "attack": settings,
+        "seconds": outcome.seconds,
+    }
+
+
+def _checks(evaluation: Evaluation, *, verbose: bool) -> Iterator[RenderableType]:
+    failed = [check for check in evaluation.checks if not check.passed]
+    yield heading("Checks", f"{len(evaluation.checks) - len(failed)} of {len(evaluation.checks)} passed")
+    shown = evaluation.checks if verbose else failed
+    rows = [
+        (
+            Text("passed" if check.passed else "failed", style="green" if check.passed else "bold red"),
+            check.name,
+            check.detail,
+        )
+        for check in shown
+    ]
+    if rows:
+        yield table(rows)
+    yield Text(f"  {'; '.join(evaluation.notes)}", style="dim")
