@@ -4,10 +4,10 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: quickstart install test lint types layers unit coverage speed kill extraction docs clean
+.PHONY: quickstart install test lint types layers unit coverage speed kill kill-run extraction attacks training planted docs clean
 
 quickstart: $(VENV)/.installed
-	$(BIN)/surgery linearize --arch torchvision:resnet18
+	$(BIN)/surgery run recipes/quickstart.toml
 
 install: $(VENV)/.installed
 
@@ -47,8 +47,20 @@ speed: $(VENV)/.tested  ## how long tracing, rewriting and certifying take
 kill: $(VENV)/.tested  ## kill writers of a store at 200 random moments; nothing that was reported may be lost
 	$(BIN)/python benchmarks/kill_store.py --times 200
 
+kill-run: $(VENV)/.tested  ## kill a small quickstart at 50 random moments; every store has to come out the same
+	$(BIN)/python benchmarks/kill_run.py --times 50
+
 extraction: $(VENV)/.tested  ## how long W takes beside the alternatives; add LARGE=--large for the big networks
 	$(BIN)/python benchmarks/extract.py $(LARGE)
+
+attacks: $(VENV)/.tested  ## PGD beside torchattacks and foolbox, where they are installed; MODEL=checkpoint DATA=folder
+	$(BIN)/python benchmarks/attack.py --model $(MODEL) --data $(DATA)
+
+training: $(VENV)/.tested  ## a step of adversarial training beside a plain loop, and what the penalty costs
+	$(BIN)/python benchmarks/train.py
+
+planted: $(VENV)/.tested  ## which superclasses C shows on data with a known hierarchy, five seeds; some minutes
+	$(BIN)/python benchmarks/planted.py
 
 docs: $(VENV)/.tested
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[docs]"
