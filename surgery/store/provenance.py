@@ -41,7 +41,7 @@ def provenance(
         "seeds": None if seeds is None else _json(seeds),
         "device": device,
         "wall_seconds": None if wall_seconds is None else f"{wall_seconds:.3f}",
-        "command_line": shlex.join(sys.argv),
+        "command_line": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "host": socket.gethostname(),
         "system": platform.platform(),
