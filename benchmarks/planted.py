@@ -69,7 +69,7 @@ def trained(data: Dataset, objective: Objective, seed: int) -> Row:
         objective=objective,
         optimizer=Optimizer(momentum=0.9, weight_decay=5e-4),
         schedule=OneCycle(learning_rate=0.05),
-        epochs=8,
+        epochs=5,
         batch_size=128,
         evaluate_every=0,
         seed=seed,

@@ -56,15 +56,14 @@ class Stepper:
         `perturb`: whether adversarial weight perturbation is on. Returns the row of `columns`, of the whole batch,
         still on the device.
         """
-        images, labels, whole = batch.images, batch.labels, batch.whole
         adversarial = self.attacked(batch)
         move = self.objective.perturbation if perturb else None
         if move is None:
-            row = self._differentiate(images, adversarial, labels, whole)
+            row = self._differentiate(batch, adversarial)
         else:
             weights = perturbable(self.network)
-            with perturbed(weights, self._ascent(images, adversarial, labels, whole, weights), move.gamma):
-                row = self._differentiate(images, adversarial, labels, whole)
+            with perturbed(weights, self._ascent(batch, adversarial, weights), move.gamma):
+                row = self._differentiate(batch, adversarial)
         self.descent.step(rate)
         return row
 
@@ -72,53 +71,51 @@ class Stepper:
         """The images that the objective attacks; those of the batch where it does not."""
         return batch.images if self.adversary is None else self.adversary(batch.images, batch.labels, batch.start)
 
-    def _differentiate(self, images: Tensor, adversarial: Tensor, labels: Tensor, whole: int) -> Tensor:
-        """Leave the gradient of the loss in the parameters."""
-        loss, row = self._loss(images, adversarial, labels, whole)
+    def _differentiate(self, batch: Batch, adversarial: Tensor) -> Tensor:
+        """Leave the gradient of the loss in the parameters; return the row."""
+        loss, row = self._loss(batch, adversarial)
         loss.backward()
         gradients = [tensor.grad for tensor in self.descent.parameters.values() if tensor.grad is not None]
         self.processes.sum_in_place([*gradients, row])
         return row
 
-    def _ascent(
-        self, images: Tensor, adversarial: Tensor, labels: Tensor, whole: int, weights: list[nn.Parameter]
-    ) -> list[Tensor]:
+    def _ascent(self, batch: Batch, adversarial: Tensor, weights: list[nn.Parameter]) -> list[Tensor]:
         """The gradient of the loss with respect to the weights, without a trace in statistics or parameters."""
         with buffers_kept(self.network):
-            loss, _ = self._loss(images, adversarial, labels, whole)
+            loss, _ = self._loss(batch, adversarial)
             found = torch.autograd.grad(loss, weights, allow_unused=True)
         gradients = [torch.zeros_like(w) if g is None else g for w, g in zip(weights, found, strict=True)]
         self.processes.sum_in_place(gradients)
         return gradients
 
-    def _loss(self, images: Tensor, adversarial: Tensor, labels: Tensor, whole: int) -> tuple[Tensor, Tensor]:
+    def _loss(self, batch: Batch, adversarial: Tensor) -> tuple[Tensor, Tensor]:
         """This process's part of the loss, and of the row; the parts of all processes add up."""
         method, cluster = self.objective.method, self.objective.cluster
-        begin_pass(self.engine, images.device)
+        begin_pass(self.engine, adversarial.device)
         logits = Logits(
-            clean=self._logits(images) if method.clean else None,
+            clean=self._logits(batch.images) if method.clean else None,
             adversarial=self._logits(adversarial) if method.adversarial else None,
         )
-        terms = method.terms(logits, labels, self.objective.beta or 0.0)
-        parts = [terms[name].sum() / whole for name in method.names]
+        terms = method.terms(logits, batch.labels, self.objective.beta or 0.0)
+        parts = [terms[name].sum() / batch.whole for name in method.names]
         if cluster is not None:
             shown = logits.adversarial if logits.adversarial is not None else logits.clean
             assert shown is not None, "every objective reads some logits"
-            parts.append(cluster(shown, mean=lambda squares: self._mean(squares, whole)) / self.processes.count)
+            parts.append(cluster(shown, mean=lambda squares: self._mean(squares, batch)) / self.processes.count)
         loss = torch.stack(parts).sum()
-        right = [_right(of, labels, whole) for of in (logits.clean, logits.adversarial)]
+        right = [_right(of, batch) for of in (logits.clean, logits.adversarial)]
         return loss, torch.stack([loss, *parts, *right]).detach()
 
     def _logits(self, images: Tensor) -> Tensor:
         with self.engine.autocast(images.device):
             return precise(self.run(images))
 
-    def _mean(self, squares: Tensor, whole: int) -> Tensor:
-        return self.processes.sum(squares.sum(0)) / whole
+    def _mean(self, squares: Tensor, batch: Batch) -> Tensor:
+        return self.processes.sum(squares.sum(0)) / batch.whole
 
 
-def _right(logits: Tensor | None, labels: Tensor, whole: int) -> Tensor:
-    """The share of the whole batch that is classified correctly here."""
+def _right(logits: Tensor | None, batch: Batch) -> Tensor:
+    """How many are classified correctly here, as a share of the whole batch."""
     if logits is None:
-        return torch.full((), torch.nan, device=labels.device)
-    return (logits.argmax(1) == labels).sum() / whole
+        return torch.full((), torch.nan, device=batch.labels.device)
+    return (logits.argmax(1) == batch.labels).sum() / batch.whole
