@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -24,17 +24,3 @@ def move_all(into: Iterable[Tensor], towards: Iterable[Tensor], share: float) ->
     if moving:
         torch._foreach_lerp_([x for x, _ in moving], [y for _, y in moving], share)  # pyright: ignore[reportPrivateImportUsage]
     copy_all([x for x, _ in pairs if not x.is_floating_point()], [y for _, y in pairs if not y.is_floating_point()])
-
-
-@torch.no_grad()
-def add_all(into: Sequence[Tensor], others: Sequence[Tensor], factor: float) -> None:
-    """Replace each x by x + factor y."""
-    if into:
-        torch._foreach_add_(list(into), list(others), alpha=factor)  # pyright: ignore[reportPrivateImportUsage]
-
-
-@torch.no_grad()
-def scale_all(into: Sequence[Tensor], factor: float) -> None:
-    """Replace each x by factor x."""
-    if into:
-        torch._foreach_mul_(list(into), factor)  # pyright: ignore[reportPrivateImportUsage]

@@ -19,6 +19,8 @@ from surgery.train.records import EpochRecord, Notice
 
 FORMAT = "surgery-training"
 VERSION = 1
+VELOCITY = "momentum_buffer"
+"""What torch calls it."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -51,7 +53,7 @@ def snapshot_of(loop: Loop, digest: str) -> Snapshot:
     averaged = {} if loop.average is None else _memory(loop.average)
     groups = {
         "network": _memory(loop.network),
-        "velocity": loop.stepper.descent.velocity,
+        "velocity": _velocity(loop),
         "average": averaged,
         "best": loop.best,
     }
@@ -76,9 +78,9 @@ def restore(loop: Loop, snapshot: Snapshot) -> None:
     _load(loop.network, snapshot.part("network"))
     if loop.average is not None:
         _load(loop.average, snapshot.part("average"))
-    kept = snapshot.part("velocity")
-    for name, tensor in loop.stepper.descent.velocity.items():
-        tensor.copy_(kept[name])
+    for name, tensor in snapshot.part("velocity").items():
+        parameter = loop.network.get_parameter(name)
+        loop.stepper.optimizer.state[parameter][VELOCITY] = torch.empty_like(parameter).copy_(tensor)
     loop.tally.begin(snapshot.tensors["rows"])
     loop.epoch, loop.batch, loop.seconds = snapshot.epoch, snapshot.batch, snapshot.seconds
     loop.taken, loop.best_epoch, loop.best_score = snapshot.taken, snapshot.best_epoch, snapshot.best_score
@@ -121,6 +123,13 @@ def read_snapshot(path: Path, *, digest: str) -> Snapshot | None:
         notices=tuple(Notice(**entry) for entry in header["notices"]),
         tensors=read_tensors(path),
     )
+
+
+def _velocity(loop: Loop) -> dict[str, Tensor]:
+    """What the optimiser remembers of each parameter that it has moved; nothing without momentum."""
+    state = loop.stepper.optimizer.state
+    found = {name: state.get(tensor, {}).get(VELOCITY) for name, tensor in loop.network.named_parameters()}
+    return {name: velocity for name, velocity in found.items() if velocity is not None}
 
 
 def _memory(network: nn.Module) -> dict[str, Tensor]:

@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from surgery.train.adversary import Adversary
 from surgery.train.compiling import begin_pass, runnable
-from surgery.train.descent import Descent
 from surgery.train.engine import Engine
 from surgery.train.feeding import Batch
 from surgery.train.losses import precise
@@ -39,7 +38,13 @@ class Stepper:
         self.objective = objective
         self.engine = engine
         self.processes = processes
-        self.descent = Descent(dict(network.named_parameters()), optimizer)
+        self.trainable = [tensor for tensor in network.parameters() if tensor.requires_grad]
+        self.optimizer = torch.optim.SGD(
+            self.trainable,
+            momentum=optimizer.momentum,
+            weight_decay=optimizer.weight_decay,
+            nesterov=optimizer.nesterov,
+        )
         self.adversary = Adversary(view, batch, objective, engine) if objective.attack is not None else None
         run = runnable(network, batch, engine)
         self.run = run.network
@@ -64,18 +69,23 @@ class Stepper:
             weights = perturbable(self.network)
             with perturbed(weights, self._ascent(batch, adversarial, weights), move.gamma):
                 row = self._differentiate(batch, adversarial)
-        self.descent.step(rate)
+        self._update(rate)
         return row
 
     def attacked(self, batch: Batch) -> Tensor:
         """The images that the objective attacks; those of the batch where it does not."""
         return batch.images if self.adversary is None else self.adversary(batch.images, batch.labels, batch.start)
 
+    def _update(self, rate: float) -> None:
+        self.optimizer.param_groups[0]["lr"] = rate
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
     def _differentiate(self, batch: Batch, adversarial: Tensor) -> Tensor:
         """Leave the gradient of the loss in the parameters; return the row."""
         loss, row = self._loss(batch, adversarial)
         loss.backward()
-        gradients = [tensor.grad for tensor in self.descent.parameters.values() if tensor.grad is not None]
+        gradients = [tensor.grad for tensor in self.trainable if tensor.grad is not None]
         self.processes.sum_in_place([*gradients, row])
         return row
 
