@@ -43,11 +43,13 @@ def run_dict(recipe: Recipe, run: Run) -> dict[str, Any]:
 
 
 def verdict_view(found: Verdict, *, verbose: bool) -> Iterator[RenderableType]:
-    """Accuracies, what differs between networks, what C and M show, and the superclasses by name."""
+    """Accuracies, what differs between networks, what C and M show, the superclasses by name, and what to look into."""
     yield from _accuracies(found)
     yield from _differences(found, verbose=verbose)
     yield from _contrasts(found)
     yield from _superclasses(found)
+    yield from _remarks("Noticed in training", found.notices, style="yellow")
+    yield from _remarks("Checks that failed", found.failed_checks, style="red")
 
 
 def training_view(recipe: Recipe, run: Run) -> Iterator[RenderableType]:
@@ -184,6 +186,12 @@ def _groups(groups: Sequence[Sequence[str]]) -> Text:
         line.append(" | " if number else "", style="dim")
         line.append(", ".join(names), style=GROUP_STYLES[number % len(GROUP_STYLES)])
     return line
+
+
+def _remarks(title: str, remarks: Sequence[str], *, style: str) -> Iterator[RenderableType]:
+    if remarks:
+        yield heading(title)
+        yield from (Padding(Text(remark, style=style), (0, 0, 0, 2)) for remark in remarks)
 
 
 def _first(

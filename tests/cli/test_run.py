@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shlex
@@ -12,12 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console, Group
 from typer.testing import CliRunner, Result
 
 from surgery.recipe import RecipeError
+from surgery.recipe.running import Verdict
 from surgery.store import read_group
 from surgery_cli.errors import ExitCode, StoppedError, problem
 from surgery_cli.main import app
+from surgery_cli.show.run import verdict_view
 from surgery_cli.stopping import stoppable
 
 
@@ -75,6 +79,25 @@ def test_quiet_is_only_what_was_found(ran: Any) -> None:
     assert result.stderr == ""
     assert "Accuracy" in result.stdout
     assert "Look further" not in result.stdout
+
+
+def test_what_went_wrong_is_said_last() -> None:
+    found = Verdict(
+        accuracies=(),
+        differences=(),
+        contrasts=(),
+        superclasses=(),
+        notices=("at: epoch 7: the robust accuracy fell",),
+        failed_checks=("robustness: range: pixels above 1",),
+    )
+    text = Console(width=100, file=io.StringIO(), record=True)
+    text.print(Group(*verdict_view(found, verbose=False)))
+    assert [line.rstrip() for line in text.export_text().splitlines() if line] == [
+        "Noticed in training",
+        "  at: epoch 7: the robust accuracy fell",
+        "Checks that failed",
+        "  robustness: range: pixels above 1",
+    ]
 
 
 # What a run would do
