@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -34,18 +35,26 @@ UNKNOWN = Accuracies(natural=None, robust=None)
 
 
 def accuracies(
-    network: nn.Module, split: Split, plan: TrainingPlan, *, engine: Engine, dtype: torch.dtype, processes: Processes
+    network: nn.Module,
+    split: Split,
+    plan: TrainingPlan,
+    *,
+    engine: Engine,
+    dtype: torch.dtype,
+    processes: Processes,
+    progress: Callable[[int, int], None],
 ) -> Accuracies:
     """Evaluate `network`, which is in evaluation mode, by what `plan` selects on; every process does its share.
 
-    The processes' shares together give what one process gives: random starts of the attack belong to the images.
+    `progress` hears, while there is an attack, of how many steps of how many are done. The processes' shares together
+    give what one process gives: random starts of the attack belong to the images.
     """
     mine = split.subset(processes.share(torch.arange(len(split))))
     right = torch.zeros(2, dtype=torch.float64, device=split.labels.device)
     if len(mine) and plan.selection is None:
         right[0] = _right(network, mine, plan.batch_size, dtype)
     elif len(mine) and plan.selection is not None:
-        right += _attacked(network, mine, plan, engine).to(right)
+        right += _attacked(network, mine, plan, engine, progress).to(right)
     natural, robust = (processes.sum(right) / len(split)).tolist()
     return Accuracies(natural=natural, robust=None if plan.selection is None else robust)
 
@@ -58,12 +67,16 @@ def _right(network: nn.Module, split: Split, batch_size: int, dtype: torch.dtype
     return torch.stack(counts).sum()
 
 
-def _attacked(network: nn.Module, split: Split, plan: TrainingPlan, engine: Engine) -> Tensor:
+def _attacked(
+    network: nn.Module, split: Split, plan: TrainingPlan, engine: Engine, progress: Callable[[int, int], None]
+) -> Tensor:
     """How many images are classified correctly without and with the attack, `(2,)`."""
     assert plan.selection is not None, "the plan selects on robust accuracy"
     search = attacks.Engine(precision=engine.precision, fold=engine.fold, channels_last=engine.channels_last)
     with warnings.catch_warnings():
         # Checks of a network in the midst of training; its final evaluation warns.
         warnings.simplefilter("ignore", EvaluationWarning)
-        found = evaluate(network, split, {"selection": plan.selection}, seed=plan.seed, engine=search)
+        found = evaluate(
+            network, split, {"selection": plan.selection}, seed=plan.seed, engine=search, progress=progress
+        )
     return torch.stack([found[name].per_sample.sum() for name in ("natural", "selection")])

@@ -184,7 +184,7 @@ class Loop:
         epoch, evaluates = self.epoch + 1, self.plan.evaluates(self.epoch + 1)
         if evaluates or epoch == self.plan.epochs:
             self._settle()
-        found = self._evaluate() if evaluates else UNKNOWN
+        found = self._evaluate(hooks) if evaluates else UNKNOWN
         self.history.append(self._record(found))
         self._choose(epoch, found)
         fresh = self._notice()
@@ -200,7 +200,7 @@ class Loop:
         if averaging is not None and averaging.batches and self.average is not None and self.taken:
             settle(self.average, self.stepper, self.feed, epoch=self.epoch, batches=averaging.batches)
 
-    def _evaluate(self) -> Accuracies:
+    def _evaluate(self, hooks: Hooks) -> Accuracies:
         if not all(bool(tensor.isfinite().all()) for tensor in self.result.parameters()):
             self._diverged("after its last batch: the weights are not finite")
         setting = self.setting
@@ -211,6 +211,7 @@ class Loop:
             engine=setting.engine,
             dtype=setting.dtype,
             processes=setting.processes,
+            progress=lambda done, total: self._tell(hooks, epoch=self.epoch + 1, evaluated=done / total),
         )
 
     def _record(self, found: Accuracies) -> EpochRecord:
@@ -252,7 +253,13 @@ class Loop:
         hooks.keep(self, ends_epoch)
 
     def _tell(
-        self, hooks: Hooks, *, epoch: int, record: EpochRecord | None = None, notice: Notice | None = None
+        self,
+        hooks: Hooks,
+        *,
+        epoch: int,
+        record: EpochRecord | None = None,
+        notice: Notice | None = None,
+        evaluated: float | None = None,
     ) -> None:
         pace = (time.perf_counter() - self._begun) / max(1, self.done - self._before)
         progress = Progress(
@@ -264,11 +271,12 @@ class Loop:
             seconds_left=(self.plan.epochs * self.batches - self.done) * pace,
             record=record,
             notice=notice,
+            evaluated=evaluated,
         )
         try:
             hooks.report(progress)
         except BaseException:
-            # Whoever raises here stops the training, between two batches: nothing that was computed has to be lost.
+            # Whoever raises here stops the training, between two batches or in an evaluation: no step has to be lost.
             self._keep(hooks, ends_epoch=False)
             raise
 

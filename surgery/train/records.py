@@ -48,7 +48,8 @@ class Progress:
     """Where training is: `batch` of `batches` done in `epoch` of `epochs`, counted from one.
 
     `loss`: of the last batch. `seconds_left`: for the batches that are left, at the pace so far. `record`: the epoch
-    that has just ended, `notice`: what has just been noticed, where this is why progress is reported.
+    that has just ended, `notice`: what has just been noticed, where this is why progress is reported. `evaluated`: the
+    share of the evaluation after the epoch that is done, while it goes on.
     """
 
     epoch: int
@@ -59,6 +60,7 @@ class Progress:
     seconds_left: float
     record: EpochRecord | None = None
     notice: Notice | None = None
+    evaluated: float | None = None
 
 
 Report = Callable[[Progress], None]

@@ -125,12 +125,16 @@ def test_without_an_attack_the_best_epoch_is_the_most_accurate(network, data, pl
 def test_progress_comes_after_every_batch_and_epoch(network, data, plan):
     seen = []
     result = fit(network, data, plan, progress=seen.append)
-    batches = [(p.epoch, p.batch) for p in seen if p.record is None]
+    batches = [(p.epoch, p.batch) for p in seen if p.record is None and p.evaluated is None]
     assert batches == [(epoch, batch) for epoch in (1, 2) for batch in range(1, 6)]
     assert [p.record for p in seen if p.record] == list(result.history)
     assert all(p.epochs == 2 and p.batches == 5 and math.isfinite(p.loss) for p in seen)
     assert seen[-1].seconds_left == 0
     assert seen[0].seconds_left > 0
+    for epoch in (1, 2):
+        shares = [p.evaluated for p in seen if p.epoch == epoch and p.evaluated is not None]
+        assert shares == sorted(shares)
+        assert shares[-1] == 1
 
 
 def test_a_single_image_left_over_is_left_out(network, data, plan):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from surgery.attack import pgd
 from surgery.data import Augmentation
 from surgery.errors import InputError
 from surgery.models import load_model, read_checkpoint
@@ -24,10 +25,15 @@ class Stopped(Exception):
 
 
 def stop_after(calls, heard=None):
-    """A progress callback that raises at its call number `calls`; `heard` is where it writes down what it hears."""
+    """A progress callback that raises at its call number `calls`; `heard` is where it writes down what it hears.
+
+    It has no ears for what is said within an evaluation.
+    """
     heard = [] if heard is None else heard
 
     def report(progress):
+        if progress.evaluated is not None:
+            return
         heard.append((progress.epoch, progress.batch, progress.record is not None))
         if len(heard) == calls:
             raise Stopped
@@ -86,6 +92,22 @@ def test_the_stochastic_average_and_the_perturbation_go_on_too(network, data, pl
     with pytest.raises(Stopped):
         fit(network, data, plan, checkpoints=tmp_path, progress=stop_after(9))
     assert_the_same_result(fit(network, data, plan, checkpoints=tmp_path), whole)
+
+
+def test_an_evaluation_can_be_stopped(network, data, plan, tmp_path):
+    selection = pgd(epsilon="8/255", steps=2, step_size="4/255")
+    plan = dataclasses.replace(plan, selection=selection, averaging=StochasticAverage(start=1, batches=2), epochs=2)
+    whole = fit(network, data, plan)
+
+    def stop(progress):
+        if progress.evaluated is not None and progress.evaluated > 0.4:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        fit(network, data, plan, checkpoints=tmp_path, progress=stop)
+    after = []
+    assert_the_same_result(fit(network, data, plan, checkpoints=tmp_path, progress=after.append), whole)
+    assert after[0].evaluated is not None  # no batch was trained on twice
 
 
 def test_another_copy_of_the_network_goes_on_with_the_weights_that_were_kept(network, data, rich, tmp_path):
@@ -154,7 +176,8 @@ def test_within_an_epoch_the_state_is_written_as_often_as_asked(network, data, p
 
     def look(progress):
         header = read_header(tmp_path / STAMP) if (tmp_path / STAMP).exists() else {}
-        written.append((header.get("epoch"), header.get("batch")))
+        if progress.evaluated is None:
+            written.append((header.get("epoch"), header.get("batch")))
 
     fit(network, data, plan, checkpoints=Checkpoints(folder=tmp_path, seconds=0.0), progress=look)
     assert written[:6] == [(None, None), (0, 1), (0, 2), (0, 3), (0, 4), (1, 0)]

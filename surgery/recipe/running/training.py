@@ -49,6 +49,8 @@ def train(context: Context, stage: TrainStage) -> Group:
 def _tell(context: Context, progress: Progress) -> None:
     done = (progress.epoch - 1) * progress.batches + progress.batch
     text = f"epoch {progress.epoch} of {progress.epochs}, loss {progress.loss:.3f}"
+    if progress.evaluated is not None:
+        text += f", evaluating {progress.evaluated:.0%}"
     lasting = progress.record is not None or progress.notice is not None
     if progress.record is not None:
         text = epoch_line(progress.record, progress.epochs)
