@@ -37,6 +37,11 @@ def test_rules_load(text, tmp_path):
     assert surgery.load_rules(path).rules
 
 
+def test_nothing_is_left_to_be_filled_in():
+    for page in PAGES:
+        assert not re.search(r"^[A-Z]{4,}$", page.read_text(), re.MULTILINE), page.name
+
+
 def test_links_lead_somewhere():
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
