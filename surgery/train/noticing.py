@@ -12,7 +12,8 @@ COLLAPSED = 0.2
 """Robust accuracy under the evaluation's attack, as a share of that on the training batches, under which training only
 works against its own attack."""
 DROP = 0.03
-"""How far robust accuracy has to fall below its best, at least, to be called falling."""
+"""How far robust accuracy has to fall below its best, at least, to be called falling; and how far that on the training
+batches has to rise meanwhile to be called overfitting."""
 ERRORS = 2.0
 """And how many standard errors of a difference of two accuracies."""
 
@@ -21,7 +22,7 @@ def notices_after(plan: TrainingPlan, history: Sequence[EpochRecord], *, images:
     """What there is to say about the last epoch of `history`, evaluated on so many images of so many classes."""
     if not history or history[-1].robust is None or plan.objective.attack is None:
         return []
-    found = (_collapse(plan, history[-1], classes), _falling(history, images))
+    found = (_collapse(plan, history[-1], classes), _falling(plan, history, images))
     return [notice for notice in found if notice is not None]
 
 
@@ -43,8 +44,11 @@ def _collapse(plan: TrainingPlan, last: EpochRecord, classes: int) -> Notice | N
     )
 
 
-def _falling(history: Sequence[EpochRecord], images: int) -> Notice | None:
-    """Robust overfitting (Rice et al. 2020): robust accuracy falls while training goes on."""
+def _falling(plan: TrainingPlan, history: Sequence[EpochRecord], images: int) -> Notice | None:
+    """Robust overfitting (Rice et al. 2020): robust accuracy falls while that on the training batches rises.
+
+    Where it does not rise, the accuracy goes up and down; that matters where training ends so.
+    """
     last = history[-1]
     seen = [record for record in history if record.robust is not None]
     best = max(seen, key=lambda record: record.robust or 0.0)
@@ -54,9 +58,26 @@ def _falling(history: Sequence[EpochRecord], images: int) -> Notice | None:
     error = math.sqrt(2 * best.robust * (1 - best.robust) / images)
     if drop < max(DROP, ERRORS * error):
         return None
+    fell = f"robust accuracy is {last.robust:.1%}, after {best.robust:.1%} in epoch {best.epoch}"
+    if _rose(best, last):
+        return Notice(
+            epoch=last.epoch,
+            kind="robust-overfitting",
+            text=f"{fell}: robust overfitting. The best epoch is kept; fewer epochs, weight averaging or adversarial"
+            " weight perturbation help",
+        )
+    if last.epoch < plan.epochs:
+        return None
     return Notice(
         epoch=last.epoch,
-        kind="robust-overfitting",
-        text=f"robust accuracy is {last.robust:.1%}, after {best.robust:.1%} in epoch {best.epoch}: robust overfitting."
-        " The best epoch is kept; fewer epochs, weight averaging or adversarial weight perturbation help",
+        kind="unsteady",
+        text=f"{fell}, and on the training batches it has not risen since: training ends unsteadily. The best epoch is"
+        " kept; a learning rate that falls lower or weight averaging help",
     )
+
+
+def _rose(first: EpochRecord, last: EpochRecord) -> bool:
+    """Whether robust accuracy on the training batches rose; yes where nobody looked."""
+    if first.train_robust is None or last.train_robust is None:
+        return True
+    return last.train_robust - first.train_robust >= DROP

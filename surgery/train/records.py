@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from surgery.errors import SurgeryError
 
-NoticeKind = Literal["probabilities", "catastrophic-overfitting", "robust-overfitting"]
+NoticeKind = Literal["probabilities", "catastrophic-overfitting", "robust-overfitting", "unsteady"]
 
 
 @dataclass(frozen=True, kw_only=True)

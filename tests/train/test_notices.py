@@ -68,6 +68,14 @@ def test_robust_accuracy_that_falls_is_noticed(plan):
     assert "44.0%, after 50.0% in epoch 1" in notice.text
 
 
+def test_what_goes_up_and_down_is_no_overfitting_and_matters_at_the_end(plan):
+    plan = dataclasses.replace(plan, epochs=3)
+    assert kinds(plan, (0.5, 0.50), (0.51, 0.44)) == []
+    assert kinds(plan, (0.5, 0.50), (0.51, 0.44), (0.52, 0.50)) == []
+    assert kinds(plan, (0.5, 0.50), (0.51, 0.50), (0.52, 0.44)) == ["unsteady"]
+    assert kinds(plan, (None, 0.50), (None, 0.44)) == ["robust-overfitting"]  # as far as anybody knows
+
+
 def test_noise_is_no_fall(plan):
     assert kinds(plan, (0.5, 0.50), (0.6, 0.48)) == []  # two points
     assert kinds(plan, (0.5, 0.50), (0.6, 0.44), images=100) == []  # two standard errors are fourteen
