@@ -128,7 +128,9 @@ def _finish(panels: list[Axes], epochs: int, best_epoch: int | None, *, accuraci
         panels[0].set_yticks([0, 25, 50, 75, 100])
     if losses:
         panels[-1].set_ylabel("loss")
-        panels[-1].set_ylim(bottom=min(0.0, panels[-1].get_ylim()[0]))
+        low, high = panels[-1].get_ylim()
+        low = min(0.0, low)
+        panels[-1].set_ylim(low, high + 0.05 * (high - low))  # room for a marker at the top
         panels[-1].yaxis.set_major_locator(MaxNLocator(3))
     panels[-1].set_xlabel("epoch")
     margin = 0.6 if epochs == 1 else min(0.02 * epochs, 0.8)  # no tick at an epoch 0
