@@ -21,7 +21,7 @@ from surgery.attack import evaluate, pgd
 from surgery.data import Dataset, planted
 from surgery.hierarchy import adjusted_rand_index, block_contrast
 from surgery.models import build
-from surgery.train import Objective, OneCycle, Optimizer, TrainingPlan, fit
+from surgery.train import Objective, OneCycle, Optimizer, TrainingConfig, fit
 
 TRAINING = pgd(epsilon="8/255", steps=5, step_size="2.5/255")
 TEST = pgd(epsilon="8/255", steps=20, step_size=0.003)
@@ -65,7 +65,7 @@ def trained(data: Dataset, objective: Objective, seed: int) -> Row:
     """Train, attack, cut open, cluster."""
     torch.manual_seed(seed)
     model = build("convnet", num_classes=data.num_classes, width=16)
-    plan = TrainingPlan(
+    plan = TrainingConfig(
         objective=objective,
         optimizer=Optimizer(momentum=0.9, weight_decay=5e-4),
         schedule=OneCycle(learning_rate=0.05),

@@ -24,11 +24,11 @@ from surgery.attack import pgd, random_start
 from surgery.data import Augmentation, Dataset, Split
 from surgery.hierarchy import named
 from surgery.models import build
-from surgery.train import PLAIN, ClusterPenalty, Constant, Engine, Objective, Optimizer, TrainingPlan, fit
+from surgery.train import PLAIN, ClusterPenalty, Constant, Engine, Objective, Optimizer, TrainingConfig, fit
 from surgery.train.adversary import evaluating_view
-from surgery.train.feeding import Batch
+from surgery.train.batches import Batch
 from surgery.train.processes import ALONE
-from surgery.train.stepping import Stepper
+from surgery.train.step import Stepper
 
 ATTACK = pgd(epsilon="8/255", steps=10, step_size="2/255")
 PENALTY = ClusterPenalty(hierarchy=named("cifar10"), weight=0.1, form="norm")
@@ -158,7 +158,7 @@ def epochs(device: torch.device, width: int) -> None:
     data = Dataset(
         name="noise", title="noise", class_names=names, train=split, validation=few, test=few, hierarchy=None
     )
-    plan = TrainingPlan(
+    plan = TrainingConfig(
         objective=Objective(kind="pgd", attack=ATTACK, cluster=PENALTY),
         optimizer=SGD,
         schedule=Constant(learning_rate=RATE),

@@ -26,7 +26,7 @@ PLAN_FORMATS = (".toml", ".json")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wishes:
+class OutputOptions:
     """What the user wants done with the result."""
 
     output: Path | None
@@ -35,7 +35,7 @@ class Wishes:
     verbose: bool
 
 
-def operate(options: ModelOptions, prepare: Callable[[Output], Planner], wishes: Wishes, out: Output) -> int:
+def operate(options: ModelOptions, prepare: Callable[[Output], Planner], wishes: OutputOptions, out: Output) -> int:
     """Open the model, plan, apply, check, write and print; return the exit code.
 
     Raises SurgeryError for bad input; a broken promise is printed with the result.
@@ -74,7 +74,7 @@ def by_file(path: Path, out: Output) -> Planner:
     return lambda graph: load_plan(path, graph)
 
 
-def check_destination(wishes: Wishes, model: Path | None, out: Output) -> None:
+def check_destination(wishes: OutputOptions, model: Path | None, out: Output) -> None:
     """Raise InputError, before any work is done, where the output cannot be written."""
     path = wishes.output
     if path is None:
@@ -97,7 +97,7 @@ def check_text_file(path: Path, formats: tuple[str, ...]) -> None:
     check_writable(path)
 
 
-def _rehearse(opened: Opened, planned: Plan, wishes: Wishes, out: Output) -> Operation:
+def _rehearse(opened: Opened, planned: Plan, wishes: OutputOptions, out: Output) -> Operation:
     """The edits on a copy, for the counts; nothing is certified, and the plan is what is written."""
     from surgery.linear import offenders
     from surgery.rewrite import apply, save_plan
@@ -117,7 +117,7 @@ def _rehearse(opened: Opened, planned: Plan, wishes: Wishes, out: Output) -> Ope
     )
 
 
-def _carry_out(opened: Opened, planned: Plan, wishes: Wishes, out: Output) -> Operation:
+def _carry_out(opened: Opened, planned: Plan, wishes: OutputOptions, out: Output) -> Operation:
     from surgery.graph import export_graph
     from surgery.linear import certify, compare
     from surgery.rewrite import apply
@@ -174,7 +174,7 @@ def _unexpected(planned: Plan) -> RuleError | None:
     )
 
 
-def _conclude(result: Operation, wishes: Wishes, out: Output) -> int:
+def _conclude(result: Operation, wishes: OutputOptions, out: Output) -> int:
     """Say on stderr what came of it, after the data."""
     failure, path = result.failure, wishes.output
     if failure is None:

@@ -12,7 +12,7 @@ from surgery.errors import InputError
 from surgery_cli import options
 from surgery_cli.console import Output
 from surgery_cli.loading import ModelOptions
-from surgery_cli.operating import Wishes, by_file, by_rules, operate
+from surgery_cli.operating import OutputOptions, by_file, by_rules, operate
 
 PlanFile = Annotated[
     Path | None,
@@ -72,6 +72,6 @@ def apply(
             seed=seed,
         ),
         partial(by_file, plan) if plan is not None else partial(by_rules, rules or []),
-        Wishes(output=output, dry_run=dry_run, keep_going=keep_going, verbose=verbose),
+        OutputOptions(output=output, dry_run=dry_run, keep_going=keep_going, verbose=verbose),
         Output(as_json=as_json, debug=debug),
     )

@@ -76,9 +76,9 @@ def inspect(
         ),
         out,
     )
-    from surgery.graph.drawing import to_svg
-    from surgery.graph.interchange import to_dot, to_graphml
-    from surgery.graph.records import describe
+    from surgery.graph.views.interchange import to_dot, to_graphml
+    from surgery.graph.views.records import describe
+    from surgery.graph.views.svg import to_svg
     from surgery_cli.show.operation import model_view
     from surgery_cli.show.tree import table_view, tree_view
 

@@ -10,7 +10,7 @@ import typer
 from surgery_cli import options
 from surgery_cli.console import Output
 from surgery_cli.loading import ModelOptions
-from surgery_cli.operating import Wishes, by_rules, operate
+from surgery_cli.operating import OutputOptions, by_rules, operate
 
 DryRun = Annotated[
     bool,
@@ -58,6 +58,6 @@ def linearize(
             seed=seed,
         ),
         partial(by_rules, rules or ["linearize"]),
-        Wishes(output=output, dry_run=plan, keep_going=keep_going, verbose=verbose),
+        OutputOptions(output=output, dry_run=plan, keep_going=keep_going, verbose=verbose),
         Output(as_json=as_json, debug=debug),
     )

@@ -71,7 +71,7 @@ def train(
     opened = open_recipe(given, out)
     stages = _training_stages(opened, given.stages)
     words = ["train", "--recipe", recipe, *given.words()]
-    from surgery_cli.launching import check_processes, launched
+    from surgery_cli.processes import check_processes, launched
 
     several = processes > 1
     if several:

@@ -12,7 +12,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from surgery.graph import Edit, Graph, computing, operation_name
-from surgery.graph.text import number_text
+from surgery.graph.views.text import number_text
 from surgery.linear import Comparison
 from surgery.rewrite import NearMiss
 from surgery_cli.loading import Opened

@@ -10,7 +10,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from surgery.graph import Graph
-from surgery.graph.text import Line, ModuleTree, lines, module_tree, number_text
+from surgery.graph.views.text import Line, ModuleTree, lines, module_tree, number_text
 from surgery_cli.show.pieces import count, kind_style, table
 
 

@@ -20,8 +20,8 @@ from surgery.attack.norms import NORMS as NORMS
 from surgery.attack.outcomes import Evaluation as Evaluation
 from surgery.attack.outcomes import Outcome as Outcome
 from surgery.attack.outcomes import Paired as Paired
+from surgery.attack.parsing import pixels as pixels
 from surgery.attack.search import search as search
 from surgery.attack.settings import KINDS as KINDS
 from surgery.attack.settings import attack_from as attack_from
 from surgery.attack.starts import random_start as random_start
-from surgery.attack.units import pixels as pixels

@@ -9,7 +9,7 @@ from typing import Literal
 
 from surgery.attack.losses import LOSSES, LossName
 from surgery.attack.norms import NORMS, NormName
-from surgery.attack.units import pixels
+from surgery.attack.parsing import pixels
 from surgery.errors import InputError, suggest
 
 Start = Literal["uniform", "zero"]

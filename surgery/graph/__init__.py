@@ -16,11 +16,11 @@ from surgery.graph.graph import nodes_in as nodes_in
 from surgery.graph.graph import operation_name as operation_name
 from surgery.graph.graph import operation_of as operation_of
 from surgery.graph.graph import values_read as values_read
-from surgery.graph.networks import to_networkx as to_networkx
 from surgery.graph.saving import load_graph as load_graph
 from surgery.graph.saving import save_graph as save_graph
 from surgery.graph.tracing import from_exported as from_exported
 from surgery.graph.tracing import trace as trace
+from surgery.graph.views.networkx import to_networkx as to_networkx
 from surgery.graph.vocabulary import KINDS as KINDS
 from surgery.graph.vocabulary import OPERATIONS as OPERATIONS
 from surgery.graph.vocabulary import Operation as Operation

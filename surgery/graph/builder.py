@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from surgery.graph import twins
+from surgery.graph import shapes
 from surgery.graph.graph import INPUT, OUTPUT, PARAMETER
 from surgery.graph.vocabulary import OPERATIONS, REQUIRED, Operation
 
@@ -56,14 +56,14 @@ class Builder:
 
     def input(self, name: str, input_shape: tuple[int, ...], dtype: torch.dtype) -> fx.Node:
         node = self.graph.placeholder(name)
-        return self._describe(node, INPUT, "", twins.of_input(input_shape, dtype))
+        return self._describe(node, INPUT, "", shapes.of_input(input_shape, dtype))
 
     def parameter(self, path: str, tensor: torch.Tensor, *, label: str | None = None) -> fx.Node:
         """Read the tensor called `path`; it becomes part of the graph's tensors."""
         if path not in self.parameters:
             self.tensors[path] = tensor
             node = self.graph.create_node("get_attr", path, name=label)
-            self.parameters[path] = self._describe(node, PARAMETER, "", twins.of_tensor(tensor))
+            self.parameters[path] = self._describe(node, PARAMETER, "", shapes.of_tensor(tensor))
         return self.parameters[path]
 
     def output(self, value: Any) -> fx.Node:
@@ -77,7 +77,7 @@ class Builder:
         operation = OPERATIONS[name]
         arguments = _complete_operands(operation, operands)
         keywords = complete_attributes(operation, attributes)
-        value = twins.run(
+        value = shapes.run(
             operation.function, tuple(map(twins_of, arguments)), {k: twins_of(v) for k, v in keywords.items()}
         )
         node = self.graph.create_node(
@@ -89,7 +89,7 @@ class Builder:
         self, overload: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, label: str | None = None
     ) -> fx.Node:
         """Append a call of an ATen overload that the vocabulary has no word for."""
-        value = twins.run(overload, tuple(map(twins_of, args)), {key: twins_of(item) for key, item in kwargs.items()})
+        value = shapes.run(overload, tuple(map(twins_of, args)), {key: twins_of(item) for key, item in kwargs.items()})
         node = self.graph.create_node("call_function", overload, args, kwargs, name=label)
         return self._describe(node, str(overload), "unknown", value)
 
@@ -99,13 +99,13 @@ class Builder:
         parts = [operation] if not path else [path, operation] if path in self.containers else [path]
         return "_".join(parts).replace(".", "_")
 
-    def _describe(self, node: fx.Node, operation: str, kind: str, value: twins.Twins) -> fx.Node:
+    def _describe(self, node: fx.Node, operation: str, kind: str, value: shapes.Twins) -> fx.Node:
         place = self.place
         node.meta = {
             "operation": operation,
             "kind": kind,
-            "shape": twins.shape(value),
-            "dtype": twins.dtype(value),
+            "shape": shapes.shape(value),
+            "dtype": shapes.dtype(value),
             "module_path": place.module_path,
             "file": place.file,
             "line": place.line,
@@ -116,7 +116,7 @@ class Builder:
         return node
 
 
-def twins_of(value: Any) -> twins.Twins:
+def twins_of(value: Any) -> shapes.Twins:
     """The twins of an argument that may hold nodes."""
     return _twin(value, 0), _twin(value, 1)
 
@@ -178,9 +178,9 @@ def refresh(graph: fx.Graph) -> None:
             continue
         operands, keywords = twins_of(node.args), twins_of(dict(node.kwargs))
         function: Any = node.target
-        value = twins.run(
+        value = shapes.run(
             function,
             tuple(zip(operands[0], operands[1], strict=True)),
             {key: (keywords[0][key], keywords[1][key]) for key in keywords[0]},
         )
-        node.meta |= {"twins": value, "shape": twins.shape(value), "dtype": twins.dtype(value)}
+        node.meta |= {"twins": value, "shape": shapes.shape(value), "dtype": shapes.dtype(value)}

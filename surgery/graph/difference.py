@@ -12,9 +12,9 @@ import torch
 from torch import fx
 
 from surgery.graph.alignment import Pair, align
-from surgery.graph.drawing import draw
 from surgery.graph.graph import Graph, computing, nodes_in, operation_name, operation_of
-from surgery.graph.text import Line, lines, named_operands, settings, shape_text, value_text
+from surgery.graph.views.svg import draw
+from surgery.graph.views.text import Line, lines, named_operands, settings, shape_text, value_text
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -106,14 +106,14 @@ class Graph(fx.GraphModule):
         return self.derive(copy_nodes(self.graph)[0], self.tensors(), self.log)
 
     def __str__(self) -> str:
-        from surgery.graph.text import summary
+        from surgery.graph.views.text import summary
 
         return summary(self)
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        from surgery.graph.drawing import to_svg
+        from surgery.graph.views.svg import to_svg
 
         return f"<p>{self.model_name}: {len(computing(self))} operations</p>{to_svg(self)}"
 

@@ -13,7 +13,7 @@ import torch
 from torch import fx
 from torch.fx.node import map_arg
 
-from surgery.graph import twins
+from surgery.graph import shapes
 from surgery.graph.builder import Builder, Place, UnsupportedError, twins_of
 from surgery.graph.graph import operation_of
 from surgery.graph.recorder import run_raw
@@ -78,7 +78,7 @@ class _Normalizer:
             return None
         if _may_be_plain(node):
             value = run_raw(node, twins_of(args), twins_of(kwargs))
-            if twins.is_constant(value):
+            if shapes.is_constant(value):
                 return value[0]
         overwritten = args[0] if is_in_place(node) else None
         result = respell(self.builder, node, args, dict(kwargs))

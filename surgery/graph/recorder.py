@@ -1,7 +1,7 @@
 """Recording a model's forward pass with torch.fx, down to functions: no module is a leaf, so no module has to be known.
 
 Two rungs of the ladder live here. The plain recorder knows no values and stops where the model branches on a size. The
-recorder with values carries the twins of `surgery.graph.twins` along, so such branches resolve and the batch stays
+recorder with values carries the twins of `surgery.graph.shapes` along, so such branches resolve and the batch stays
 free.
 """
 
@@ -19,9 +19,9 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from surgery.graph import twins
+from surgery.graph import shapes
 from surgery.graph.builder import UnsupportedError, twins_of
-from surgery.graph.forms import FUNCTIONAL_FORMS
+from surgery.graph.functional_modules import FUNCTIONAL_FORMS
 from surgery.graph.spelling import is_torch_function
 
 _NOT_THE_USERS = (f"{Path(torch.__file__).parent}{os.sep}", f"{Path(__file__).parent}{os.sep}", "<")
@@ -43,7 +43,7 @@ def _has_proxy(value: Any) -> bool:
 class Recorder(fx.Tracer):
     """Records functions, methods, parameters and buffers, each with module path, file and line in `meta["place"]`."""
 
-    def __init__(self, *, values: bool, input_twins: twins.Twins, device: torch.device) -> None:
+    def __init__(self, *, values: bool, input_twins: shapes.Twins, device: torch.device) -> None:
         super().__init__(autowrap_modules=(math,))
         self.proxy_buffer_attributes = True
         self.values = values
@@ -84,7 +84,7 @@ class Recorder(fx.Tracer):
         proxy = super().create_proxy(kind, target, args, kwargs, *rest, **more)
         if self.values and kind.startswith("call"):
             value = proxy.node.meta["twins"]
-            if twins.is_constant(value):
+            if shapes.is_constant(value):
                 return value[0]
         return proxy
 
@@ -111,7 +111,7 @@ class Recorder(fx.Tracer):
         if isinstance(first, torch.Tensor):
             raise UnsupportedError("a branch depends on the values of a tensor")
         if bool(first) != bool(second):
-            raise twins.BatchDependentError("a branch depends on the number of images")
+            raise shapes.BatchDependentError("a branch depends on the number of images")
         return bool(first)
 
     def iter(self, obj: fx.Proxy) -> Iterator[Any]:
@@ -180,19 +180,19 @@ class ValueProxy(RecordingProxy):
         return self.tracer.iter(self)
 
 
-def evaluate(node: fx.Node, root: nn.Module, input_twins: twins.Twins) -> twins.Twins:
+def evaluate(node: fx.Node, root: nn.Module, input_twins: shapes.Twins) -> shapes.Twins:
     """The twins of a traced node, given those of its arguments in `meta`."""
     if node.op == "placeholder":
         return input_twins
     if node.op == "get_attr":
-        return twins.of_tensor(_stored(root, str(node.target)))
+        return shapes.of_tensor(_stored(root, str(node.target)))
     return run_raw(node, twins_of(node.args), twins_of(node.kwargs))
 
 
 def _length(node: fx.Node) -> int:
     first, second = map(len, node.meta["twins"])
     if first != second:
-        raise twins.BatchDependentError("the length of a batch is used as a plain number")
+        raise shapes.BatchDependentError("the length of a batch is used as a plain number")
     return first
 
 
@@ -208,12 +208,12 @@ def _stored(root: nn.Module, path: str) -> torch.Tensor:
     raise UnsupportedError(f"the attribute {path!r} is not a tensor of the model")
 
 
-def run_raw(node: fx.Node, args: twins.Twins, kwargs: twins.Twins) -> twins.Twins:
+def run_raw(node: fx.Node, args: shapes.Twins, kwargs: shapes.Twins) -> shapes.Twins:
     """Run what a traced call says, as it is spelled, on the twins of its arguments."""
     target: Any = node.target
     function = _method(target) if node.op == "call_method" else target
     positional = tuple(zip(args[0], args[1], strict=True))
-    return twins.run(function, positional, {key: (kwargs[0][key], kwargs[1][key]) for key in kwargs[0]})
+    return shapes.run(function, positional, {key: (kwargs[0][key], kwargs[1][key]) for key in kwargs[0]})
 
 
 def _method(name: str) -> Callable[..., Any]:

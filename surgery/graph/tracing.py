@@ -12,7 +12,7 @@ import torch
 from torch import fx, nn
 
 from surgery.errors import TraceError
-from surgery.graph import twins
+from surgery.graph import shapes
 from surgery.graph.builder import Builder, Place
 from surgery.graph.graph import TENSOR_PATH, Graph, attribute
 from surgery.graph.normalizer import NodeError, normalize, owned
@@ -65,7 +65,7 @@ def _symbolic_with_values(subject: nn.Module, example: torch.Tensor) -> Builder:
 
 
 def _record(subject: nn.Module, example: torch.Tensor, *, values: bool) -> Builder:
-    input_twins = twins.of_input(tuple(example.shape[1:]), example.dtype)
+    input_twins = shapes.of_input(tuple(example.shape[1:]), example.dtype)
     recorder = Recorder(values=values, input_twins=input_twins, device=example.device)
     traced = recorder.trace(subject)
 
@@ -85,7 +85,7 @@ def _before(node: fx.Node) -> list[fx.Node]:
 
 
 def _export(subject: nn.Module, example: torch.Tensor) -> Builder:
-    batch = torch.zeros((twins.BATCHES[0], *example.shape[1:]), dtype=example.dtype, device=example.device)
+    batch = torch.zeros((shapes.BATCHES[0], *example.shape[1:]), dtype=example.dtype, device=example.device)
     program = torch.export.export(subject, (batch,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},), strict=False)
     return _read_exported(program)
 

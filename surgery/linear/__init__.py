@@ -9,6 +9,8 @@ from surgery.linear.certificate import offenders as offenders
 from surgery.linear.correlation import Spectrum as Spectrum
 from surgery.linear.correlation import correlate as correlate
 from surgery.linear.correlation import spectrum as spectrum
+from surgery.linear.equivalence import Comparison as Comparison
+from surgery.linear.equivalence import compare as compare
 from surgery.linear.extraction import LinearMap as LinearMap
 from surgery.linear.extraction import extract as extract
 from surgery.linear.extraction import local_map as local_map
@@ -18,5 +20,3 @@ from surgery.linear.features import features_at as features_at
 from surgery.linear.features import penultimate as penultimate
 from surgery.linear.linearize import Linearized as Linearized
 from surgery.linear.linearize import linearize as linearize
-from surgery.linear.promise import Comparison as Comparison
-from surgery.linear.promise import compare as compare

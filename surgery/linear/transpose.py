@@ -14,7 +14,7 @@ from torch import fx
 from torch.fx.node import map_arg
 
 from surgery.graph import Graph, attribute, depends_on_input, nodes_in, operation_name
-from surgery.graph.twins import BATCHES
+from surgery.graph.shapes import BATCHES
 
 
 class Transpose:

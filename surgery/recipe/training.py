@@ -13,9 +13,9 @@ from surgery.data import Augmentation
 from surgery.recipe.attacks import AttackTable, SearchTable
 from surgery.recipe.fields import Count, HierarchyReference, Table, ValueTable
 from surgery.train.averaging import Averaging, ExponentialAverage, StochasticAverage
+from surgery.train.config import Optimizer
 from surgery.train.engine import Engine
 from surgery.train.objective import Objective, WeightPerturbation
-from surgery.train.plan import Optimizer
 from surgery.train.schedules import Constant, Cosine, MultiStep, OneCycle
 
 Share = Annotated[float, Field(gt=0, lt=1)]

@@ -15,10 +15,10 @@ from torch import fx
 
 from surgery.errors import RewriteError, RuleError
 from surgery.graph import Edit, Graph
-from surgery.rewrite.bench import Bench
 from surgery.rewrite.conditions import unmet
 from surgery.rewrite.expression import operations_of
 from surgery.rewrite.matching import Match, Trail, matches, node_candidates
+from surgery.rewrite.rewriter import Bench
 from surgery.rewrite.ruleset import Rule, RuleSet, load_rules
 
 MAX_ROUNDS = 50

@@ -15,7 +15,7 @@ from torch import fx
 
 from surgery.errors import RewriteError
 from surgery.graph import Builder, operation_name
-from surgery.graph.twins import BATCHES
+from surgery.graph.shapes import BATCHES
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,14 +3,14 @@
 from surgery.train.averaging import Averaging as Averaging
 from surgery.train.averaging import ExponentialAverage as ExponentialAverage
 from surgery.train.averaging import StochasticAverage as StochasticAverage
+from surgery.train.config import Optimizer as Optimizer
+from surgery.train.config import TrainingConfig as TrainingConfig
 from surgery.train.engine import PLAIN as PLAIN
 from surgery.train.engine import Engine as Engine
-from surgery.train.fitting import fit as fit
+from surgery.train.fit import fit as fit
 from surgery.train.objective import Objective as Objective
 from surgery.train.objective import WeightPerturbation as WeightPerturbation
 from surgery.train.penalty import ClusterPenalty as ClusterPenalty
-from surgery.train.plan import Optimizer as Optimizer
-from surgery.train.plan import TrainingPlan as TrainingPlan
 from surgery.train.records import DivergedError as DivergedError
 from surgery.train.records import EpochRecord as EpochRecord
 from surgery.train.records import Notice as Notice

@@ -9,11 +9,11 @@ from torch import nn
 
 from surgery.data import Dataset, images_as_float
 from surgery.errors import InputError
-from surgery.train.plan import TrainingPlan
+from surgery.train.config import TrainingConfig
 from surgery.train.records import Notice
 
 
-def fitted(plan: TrainingPlan, data: Dataset, processes: int) -> TrainingPlan:
+def fitted(plan: TrainingConfig, data: Dataset, processes: int) -> TrainingConfig:
     """`plan` with the classes of its hierarchy in the order of the data; raises InputError where they do not fit."""
     images = len(data.train)
     if plan.batch_size > images:

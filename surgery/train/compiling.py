@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from surgery.train.awp import buffers_kept
 from surgery.train.engine import Engine
-from surgery.train.perturbation import buffers_kept
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from surgery.errors import InputError
 from surgery.files import write_atomically
 from surgery.models.checkpoint import HEADER_KEY, read_header, read_tensors
-from surgery.train.loop import Loop
 from surgery.train.records import EpochRecord, Notice
+from surgery.train.trainer import Loop
 
 FORMAT = "surgery-training"
 VERSION = 1

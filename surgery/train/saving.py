@@ -13,10 +13,10 @@ from surgery.data import Dataset
 from surgery.errors import InputError
 from surgery.files import check_writable
 from surgery.models import Checkpoint, save_checkpoint
-from surgery.train.loop import Loop
-from surgery.train.plan import TrainingPlan, as_json
+from surgery.train.config import TrainingConfig, as_json
 from surgery.train.records import EpochRecord
 from surgery.train.resuming import Snapshot, read_snapshot, snapshot_of, write_snapshot
+from surgery.train.trainer import Loop
 
 LAST, BEST, RESUME = "last.safetensors", "best.safetensors", "resume.safetensors"
 
@@ -47,7 +47,7 @@ class Keeper:
     digest: str
     model_name: str
     data: Dataset
-    plan: TrainingPlan
+    plan: TrainingConfig
 
     @property
     def folder(self) -> Path:

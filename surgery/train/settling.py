@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from surgery.train.averaging import counting_statistics
-from surgery.train.feeding import Feed
-from surgery.train.stepping import Stepper
+from surgery.train.batches import Feed
+from surgery.train.step import Stepper
 
 
 def settle(average: nn.Module, stepper: Stepper, feed: Feed, *, epoch: int, batches: int) -> None:

@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 from surgery.errors import InputError, SurgeryError
 from surgery.store import list_groups, read_group
 from surgery_cli.errors import StoppedError
-from surgery_cli.launching import check_processes, launched
 from surgery_cli.main import app
+from surgery_cli.processes import check_processes, launched
 from surgery_cli.stopping import stoppable
 
 

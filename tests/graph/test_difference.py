@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from surgery.graph import Graph, computing, trace
 from surgery.graph.alignment import align
 from surgery.graph.difference import Difference, Item, as_dict, diff, difference_svg
-from surgery.graph.drawing import MARK_INKS
+from surgery.graph.views.svg import MARK_INKS
 from surgery.rewrite import apply, plan
 
 SVG = "{http://www.w3.org/2000/svg}"

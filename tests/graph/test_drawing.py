@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from surgery.graph import KINDS, Graph, computing, to_networkx, trace
-from surgery.graph.drawing import KIND_INKS, MARK_INKS, to_svg
-from surgery.graph.interchange import to_dot, to_graphml
-from surgery.graph.lanes import Track, layout
-from surgery.graph.text import Line
+from surgery.graph.views.interchange import to_dot, to_graphml
+from surgery.graph.views.lanes import Track, layout
+from surgery.graph.views.svg import KIND_INKS, MARK_INKS, to_svg
+from surgery.graph.views.text import Line
 
 SVG = "{http://www.w3.org/2000/svg}"
 

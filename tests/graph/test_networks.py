@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from surgery.graph import Graph, computing, to_networkx, trace
-from surgery.graph.networks import parameter_count, parameter_names
+from surgery.graph.views.networkx import parameter_count, parameter_names
 from surgery.rewrite import apply, plan
 
 

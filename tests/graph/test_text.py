@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from surgery.graph import Graph, computing, to_networkx, trace
-from surgery.graph.records import describe
-from surgery.graph.text import Line, ModuleTree, lines, module_tree, number_text, summary
+from surgery.graph.views.records import describe
+from surgery.graph.views.text import Line, ModuleTree, lines, module_tree, number_text, summary
 from surgery.rewrite import apply, plan
 
 

@@ -7,7 +7,7 @@ from torch import nn
 from surgery.attack import pgd
 from surgery.data import Dataset, Split
 from surgery.hierarchy import Hierarchy
-from surgery.train import PLAIN, Constant, Objective, Optimizer, TrainingPlan
+from surgery.train import PLAIN, Constant, Objective, Optimizer, TrainingConfig
 
 NAMES = ("a", "b", "c", "d")
 
@@ -58,7 +58,7 @@ def attack():
 
 @pytest.fixture
 def plan(attack):
-    return TrainingPlan(
+    return TrainingConfig(
         objective=Objective(kind="pgd", attack=attack),
         optimizer=Optimizer(momentum=0.9, weight_decay=5e-4),
         schedule=Constant(learning_rate=0.05),

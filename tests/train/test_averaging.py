@@ -9,16 +9,16 @@ from surgery.data import images_as_float
 from surgery.errors import InputError
 from surgery.train import Engine, ExponentialAverage, Objective, StochasticAverage, fit
 from surgery.train.averaging import absorb
-from surgery.train.loop import Loop, Setting
 from surgery.train.processes import ALONE
 from surgery.train.settling import settle
+from surgery.train.trainer import Loop, Setting
 
 ENGINE = Engine(precision="float32", fold=False, channels_last=False)
 
 
 def weights_along_the_way(network, data, plan, monkeypatch):
     """The weights of an output after every step."""
-    from surgery.train import loop
+    from surgery.train import trainer as loop
 
     seen = []
     step = loop.Stepper.step

@@ -3,12 +3,12 @@ import dataclasses
 import pytest
 
 from surgery.attack import fgsm, pgd
-from surgery.train import EpochRecord, Objective, TrainingPlan, fit
-from surgery.train.noticing import notices_after
+from surgery.train import EpochRecord, Objective, TrainingConfig, fit
+from surgery.train.diagnostics import notices_after
 
 
 @pytest.fixture
-def plan(plan) -> TrainingPlan:
+def plan(plan) -> TrainingConfig:
     quick = fgsm(epsilon="8/255")
     return dataclasses.replace(
         plan,
@@ -93,8 +93,8 @@ def test_standard_training_is_not_told_that_it_is_not_robust(plan):
 
 
 def test_each_kind_is_said_once_and_through_progress(network, data, plan, monkeypatch):
-    from surgery.train import loop
-    from surgery.train.evaluating import Accuracies
+    from surgery.train import trainer as loop
+    from surgery.train.validation import Accuracies
 
     scores = iter([0.9, 0.3, 0.2, 0.1])
     monkeypatch.setattr(loop, "accuracies", lambda *_, **__: Accuracies(natural=1.0, robust=next(scores)))

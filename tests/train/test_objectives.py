@@ -11,11 +11,11 @@ from surgery.errors import InputError
 from surgery.hierarchy import Hierarchy
 from surgery.train import PLAIN, ClusterPenalty, Engine, Objective, Optimizer, WeightPerturbation
 from surgery.train.adversary import Adversary, evaluating_view
-from surgery.train.feeding import Batch
+from surgery.train.awp import perturbed
+from surgery.train.batches import Batch
 from surgery.train.losses import boosted_cross_entropy, divergence, misclassification_aware
-from surgery.train.perturbation import perturbed
 from surgery.train.processes import ALONE
-from surgery.train.stepping import Stepper
+from surgery.train.step import Stepper
 
 SGD = Optimizer(momentum=0.0, weight_decay=0.0)
 

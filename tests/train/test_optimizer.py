@@ -7,9 +7,9 @@ from torch.nn import functional
 
 from surgery.errors import InputError
 from surgery.train import PLAIN, Objective, Optimizer
-from surgery.train.feeding import Batch
+from surgery.train.batches import Batch
 from surgery.train.processes import ALONE
-from surgery.train.stepping import Stepper
+from surgery.train.step import Stepper
 
 
 @pytest.mark.parametrize(("momentum", "decay", "nesterov"), [(0.9, 5e-4, True), (0.9, 0.0, False), (0.0, 1e-2, False)])

@@ -165,6 +165,6 @@ def test_an_environment_that_makes_no_sense_is_named(monkeypatch):
 
 
 def test_more_processes_than_images_are_refused(network, data, plan, monkeypatch):
-    monkeypatch.setattr("surgery.train.fitting.join", lambda device: Processes(rank=0, count=17))
+    monkeypatch.setattr("surgery.train.fit.join", lambda device: Processes(rank=0, count=17))
     with pytest.raises(InputError, match="16 images cannot be shared by 17 processes"):
         fit(network, data, plan)

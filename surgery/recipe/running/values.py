@@ -19,7 +19,7 @@ from surgery.recipe.network import DataTable, NetworkTable
 from surgery.recipe.references import DATA
 from surgery.recipe.stages import EvaluationStage, TrainStage
 from surgery.store import Group
-from surgery.train import ClusterPenalty, TrainingPlan
+from surgery.train import ClusterPenalty, TrainingConfig
 
 
 def load_data(table: DataTable, *, download: bool = False) -> Dataset:
@@ -90,13 +90,13 @@ def hierarchy_in(group: Group) -> Hierarchy:
     )
 
 
-def training_plan(stage: TrainStage, hierarchy: Hierarchy | None, *, seed: int) -> TrainingPlan:
+def training_plan(stage: TrainStage, hierarchy: Hierarchy | None, *, seed: int) -> TrainingConfig:
     """The plan of a train stage; `hierarchy` is that of its cluster penalty, None where it has none."""
     objective, cluster, select = stage.objective.value(), stage.objective.cluster, stage.select
     if cluster is not None and hierarchy is not None:
         penalty = ClusterPenalty(hierarchy=hierarchy, weight=cluster.weight, form=cluster.form)
         objective = replace(objective, cluster=penalty)
-    return TrainingPlan(
+    return TrainingConfig(
         objective=objective,
         optimizer=stage.optimizer.value(),
         schedule=stage.schedule.value(),

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 import surgery.attack as attacks
 from surgery.attack import EvaluationWarning, evaluate
 from surgery.data import Split, images_as_float
+from surgery.train.config import TrainingConfig
 from surgery.train.engine import Engine
-from surgery.train.plan import TrainingPlan
 from surgery.train.processes import Processes
 
 
@@ -37,7 +37,7 @@ UNKNOWN = Accuracies(natural=None, robust=None)
 def accuracies(
     network: nn.Module,
     split: Split,
-    plan: TrainingPlan,
+    plan: TrainingConfig,
     *,
     engine: Engine,
     dtype: torch.dtype,
@@ -68,7 +68,7 @@ def _right(network: nn.Module, split: Split, batch_size: int, dtype: torch.dtype
 
 
 def _attacked(
-    network: nn.Module, split: Split, plan: TrainingPlan, engine: Engine, progress: Callable[[int, int], None]
+    network: nn.Module, split: Split, plan: TrainingConfig, engine: Engine, progress: Callable[[int, int], None]
 ) -> Tensor:
     """How many images are classified correctly without and with the attack, `(2,)`."""
     assert plan.selection is not None, "the plan selects on robust accuracy"

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from html import escape
 
 from surgery.graph.graph import Graph
-from surgery.graph.lanes import Track, Way, layout
-from surgery.graph.text import Line, headline, lines, number_text
+from surgery.graph.views.lanes import Track, Way, layout
+from surgery.graph.views.text import Line, headline, lines, number_text
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,10 +7,10 @@ from typing import Any
 
 import networkx
 
-from surgery.graph.drawing import GREY, KIND_INKS
 from surgery.graph.graph import Graph
-from surgery.graph.networks import to_networkx
-from surgery.graph.text import Line, lines, shape_text, value_text
+from surgery.graph.views.networkx import to_networkx
+from surgery.graph.views.svg import GREY, KIND_INKS
+from surgery.graph.views.text import Line, lines, shape_text, value_text
 
 
 def to_dot(graph: Graph) -> str:

@@ -1,4 +1,4 @@
-"""The `TrainingPlan`: all that decides what comes out of a training run, as a value with a digest."""
+"""The `TrainingConfig`: all that decides what comes out of a training run, as a value with a digest."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Optimizer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingPlan:
+class TrainingConfig:
     """A training run but for the network and the data.
 
     `augmentation`: None for images as they are. `averaging`: an `ExponentialAverage` or `StochasticAverage` of the

@@ -11,8 +11,8 @@ from typing import Any
 from torch import fx
 
 from surgery.graph.graph import INPUT, OUTPUT, Graph, computing, nodes_in, operation_name, operation_of
-from surgery.graph.networks import parameter_count, parameter_names
 from surgery.graph.operation import REQUIRED, Operation
+from surgery.graph.views.networkx import parameter_count, parameter_names
 
 _SUMMARY_ROWS = 38
 

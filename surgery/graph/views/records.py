@@ -10,7 +10,7 @@ from typing import Any
 from torch import fx
 
 from surgery.graph.graph import Graph, computing, operation_name
-from surgery.graph.text import named_operands, value_text
+from surgery.graph.views.text import named_operands, value_text
 
 
 def describe(graph: Graph) -> dict[str, Any]:

@@ -14,17 +14,17 @@ from torch import Tensor, nn
 from surgery.data import Dataset
 from surgery.train.adversary import evaluating_view
 from surgery.train.averaging import absorb
+from surgery.train.batches import Feed
+from surgery.train.config import TrainingConfig
+from surgery.train.diagnostics import notices_after
 from surgery.train.engine import Engine
-from surgery.train.evaluating import UNKNOWN, Accuracies, accuracies
-from surgery.train.feeding import Feed
-from surgery.train.noticing import notices_after
-from surgery.train.plan import TrainingPlan
+from surgery.train.metrics import Tally
 from surgery.train.processes import Processes
 from surgery.train.records import DivergedError, EpochRecord, Notice, Progress, Report
 from surgery.train.seeds import seed_for
 from surgery.train.settling import settle
-from surgery.train.stepping import Stepper
-from surgery.train.tally import Tally
+from surgery.train.step import Stepper
+from surgery.train.validation import UNKNOWN, Accuracies, accuracies
 
 SECONDS_BETWEEN_REPORTS = 1.0
 """On a GPU, where looking at the loss makes the host wait; on a CPU there is a report after every batch."""
@@ -35,7 +35,7 @@ class Setting:
     """What a training run is made of, besides the network. `dtype` is that of the network."""
 
     data: Dataset
-    plan: TrainingPlan
+    plan: TrainingConfig
     engine: Engine
     processes: Processes
     dtype: torch.dtype

@@ -16,19 +16,19 @@ from surgery.attack.engine import home_of
 from surgery.data import Dataset
 from surgery.train.batchnorm import share_batch_norm
 from surgery.train.checking import check_network, fitted
+from surgery.train.config import TrainingConfig
 from surgery.train.engine import Engine, find_device
-from surgery.train.loop import Hooks, Loop, Setting
-from surgery.train.plan import TrainingPlan
 from surgery.train.processes import Processes, device_of_process, join
 from surgery.train.records import Notice, Progress, Report, Trained
 from surgery.train.resuming import restore
 from surgery.train.saving import Checkpoints, Keeper
+from surgery.train.trainer import Hooks, Loop, Setting
 
 
 def fit(
     model: nn.Module,
     data: Dataset,
-    plan: TrainingPlan,
+    plan: TrainingConfig,
     *,
     device: torch.device | str | None = None,
     engine: Engine | None = None,
@@ -68,7 +68,7 @@ def fit(
 
 
 def _loop(
-    model: nn.Module, data: Dataset, plan: TrainingPlan, device: torch.device, engine: Engine, processes: Processes
+    model: nn.Module, data: Dataset, plan: TrainingConfig, device: torch.device, engine: Engine, processes: Processes
 ) -> tuple[Loop, list[Notice]]:
     """Everything on the device, and what was noticed when the network was tried."""
     network = copy.deepcopy(model).to(device)
@@ -83,7 +83,7 @@ def _loop(
 
 
 def _keeper(
-    checkpoints: Checkpoints | Path | str | None, model: nn.Module, data: Dataset, plan: TrainingPlan
+    checkpoints: Checkpoints | Path | str | None, model: nn.Module, data: Dataset, plan: TrainingConfig
 ) -> Keeper | None:
     if checkpoints is None:
         return None

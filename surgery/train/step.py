@@ -6,13 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from surgery.train.adversary import Adversary
+from surgery.train.awp import buffers_kept, perturbable, perturbed
+from surgery.train.batches import Batch
 from surgery.train.compiling import begin_pass, runnable
+from surgery.train.config import Optimizer
 from surgery.train.engine import Engine
-from surgery.train.feeding import Batch
 from surgery.train.losses import precise
 from surgery.train.objective import Logits, Objective
-from surgery.train.perturbation import buffers_kept, perturbable, perturbed
-from surgery.train.plan import Optimizer
 from surgery.train.processes import Processes
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
-from surgery.graph.text import Line
+from surgery.graph.views.text import Line
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from surgery.train.plan import TrainingPlan
+from surgery.train.config import TrainingConfig
 from surgery.train.records import EpochRecord, Notice
 
 COLLAPSED = 0.2
@@ -18,7 +18,7 @@ ERRORS = 2.0
 """And how many standard errors of a difference of two accuracies."""
 
 
-def notices_after(plan: TrainingPlan, history: Sequence[EpochRecord], *, images: int, classes: int) -> list[Notice]:
+def notices_after(plan: TrainingConfig, history: Sequence[EpochRecord], *, images: int, classes: int) -> list[Notice]:
     """What there is to say about the last epoch of `history`, evaluated on so many images of so many classes."""
     if not history or history[-1].robust is None or plan.objective.attack is None:
         return []
@@ -26,7 +26,7 @@ def notices_after(plan: TrainingPlan, history: Sequence[EpochRecord], *, images:
     return [notice for notice in found if notice is not None]
 
 
-def _collapse(plan: TrainingPlan, last: EpochRecord, classes: int) -> Notice | None:
+def _collapse(plan: TrainingConfig, last: EpochRecord, classes: int) -> Notice | None:
     """Catastrophic overfitting (Wong et al. 2020): right under the attack of training, wrong under a longer one."""
     attack, selection = plan.objective.attack, plan.selection
     if attack is None or selection is None or last.robust is None or last.train_robust is None:
@@ -44,7 +44,7 @@ def _collapse(plan: TrainingPlan, last: EpochRecord, classes: int) -> Notice | N
     )
 
 
-def _falling(plan: TrainingPlan, history: Sequence[EpochRecord], images: int) -> Notice | None:
+def _falling(plan: TrainingConfig, history: Sequence[EpochRecord], images: int) -> Notice | None:
     """Robust overfitting (Rice et al. 2020): robust accuracy falls while that on the training batches rises.
 
     Where it does not rise, the accuracy goes up and down; that matters where training ends so.

@@ -1,0 +1,1 @@
+"""Views of a graph: text, drawings, formats of graph programs, plain records, networkx."""
