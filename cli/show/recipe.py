@@ -10,7 +10,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from surgery.recipe import PlannedStage, Recipe
-from surgery.recipe.writing import pair
+from surgery.toml_writer import pair
 from surgery_cli.show.pieces import count, heading, table
 
 SIGNS = {"cached": Text("✓", style="green"), "will run": Text("▸", style="cyan")}

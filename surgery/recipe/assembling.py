@@ -11,7 +11,7 @@ from surgery.recipe.merging import Merged
 from surgery.recipe.recipe import Input, Recipe, Stage
 from surgery.recipe.references import Link, inputs_of, stage_tables
 from surgery.recipe.schema import RecipeFile
-from surgery.recipe.writing import to_toml
+from surgery.toml_writer import to_toml
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from surgery.files import write_atomically
 from surgery.recipe.fields import LARGEST
 from surgery.recipe.reading import SHIPPED
 from surgery.recipe.schema import schema
-from surgery.recipe.writing import inline
+from surgery.toml_writer import inline
 
 BEGIN = "<!-- what follows is written by python -m surgery.recipe.reference -->\n"
 

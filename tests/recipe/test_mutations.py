@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from surgery.errors import InputError
 from surgery.recipe import Recipe, load_recipe
-from surgery.recipe.writing import inline, pair
 from surgery.toml import parse_toml
+from surgery.toml_writer import inline, pair
 
 SETTINGS = settings(
     max_examples=100, deadline=timedelta(seconds=5), suppress_health_check=[HealthCheck.function_scoped_fixture]
