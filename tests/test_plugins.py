@@ -1,0 +1,125 @@
+"""Extensions of users: found, checked and digested without being imported."""
+
+import sys
+
+import pytest
+
+from surgery.errors import InputError
+from surgery.plugins import (
+    ArgumentError,
+    check_arguments,
+    is_reference,
+    load,
+    locate,
+    reference_of,
+    registered,
+    signature_of,
+)
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A package in the current folder that says when it is imported."""
+    folder = tmp_path / "extras_for_tests"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("raise RuntimeError('imported')\n")
+    (folder / "nets.py").write_text(
+        "def make(num_classes, *, width=8):\n    return width\n\n"
+        "class Made:\n    def __init__(self, size, depth=2, **more):\n        self.size = size\n\n"
+        "class Inherits(Made):\n    pass\n\nalias = make\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    yield folder
+    for name in [name for name in sys.modules if name.startswith("extras_for_tests")]:
+        del sys.modules[name]
+
+
+def test_references_are_told_from_names_and_paths():
+    assert is_reference("mypackage.nets:make")
+    assert not any(map(is_reference, ("resnet18", "nets:", ":make", "a/b:c", "C:\\nets", "a.b.c", "a:b:c", "1a:b")))
+
+
+def test_locating_reads_the_signature_and_imports_nothing(package):
+    found = locate("extras_for_tests.nets:make")
+    assert found.path == package / "nets.py"
+    assert found.signature is not None
+    assert (found.signature.required, found.signature.optional) == (("num_classes",), ("width",))
+    assert not any(name.startswith("extras_for_tests") for name in sys.modules)
+
+
+def test_the_signature_of_a_class_is_that_of_its_constructor(package):
+    found = locate("extras_for_tests.nets:Made").signature
+    assert found is not None
+    assert (found.required, found.optional, found.open_ended) == (("size",), ("depth",), True)
+
+
+def test_a_signature_that_the_source_does_not_show_is_unknown_and_checks_nothing(package):
+    for name in ("Inherits", "alias"):
+        found = locate(f"extras_for_tests.nets:{name}").signature
+        assert found is None
+        check_arguments("it", found, ["anything"])
+
+
+@pytest.mark.parametrize(
+    ("reference", "message"),
+    [
+        ("no_such_package_here.nets:make", "no module 'no_such_package_here' was found"),
+        ("extras_for_tests.missing:make", "no module 'extras_for_tests.missing' was found"),
+        ("extras_for_tests.nets.deeper:make", "'extras_for_tests.nets' is a module, not a package"),
+        ("extras_for_tests.nets:mak", "defines no 'mak'"),
+        ("sys:exit", "has no file"),
+        ("not a reference", "expected package.module:name"),
+    ],
+)
+def test_what_cannot_be_found_is_an_input_error(package, reference, message):
+    with pytest.raises(InputError, match=message):
+        locate(reference)
+
+
+def test_a_syntax_error_is_located(package):
+    (package / "broken.py").write_text("x = 1\ndef f(:\n")
+    with pytest.raises(InputError, match=r"broken\.py:2"):
+        locate("extras_for_tests.broken:f")
+
+
+def test_the_digest_changes_with_the_source(package):
+    before = locate("extras_for_tests.nets:make").digest
+    (package / "nets.py").write_text((package / "nets.py").read_text() + "\n# changed\n")
+    assert locate("extras_for_tests.nets:make").digest != before
+
+
+def test_loading_imports_and_says_what_importing_raised(package):
+    with pytest.raises(InputError, match="RuntimeError: imported"):
+        load("extras_for_tests.nets:make")
+    (package / "__init__.py").write_text("")
+    assert load("extras_for_tests.nets:make")(3, width=5) == 5
+
+
+def test_the_search_path_is_left_as_it_was(package):
+    (package / "__init__.py").write_text("")
+    before = list(sys.path)
+    load("extras_for_tests.nets:make")
+    assert sys.path == before
+
+
+def test_arguments_are_checked_against_the_signature(package):
+    found = locate("extras_for_tests.nets:make").signature
+    check_arguments("make", found, ["width"], provided=["num_classes"])
+    with pytest.raises(ArgumentError, match="unknown argument 'widht'") as caught:
+        check_arguments("make", found, ["widht"], provided=["num_classes"])
+    assert (caught.value.key, caught.value.hint) == ("widht", "did you mean 'width'?")
+    with pytest.raises(ArgumentError, match="the argument 'num_classes' is missing"):
+        check_arguments("make", found, ["width"])
+
+
+def test_the_signature_of_an_imported_function_is_the_same(package):
+    (package / "__init__.py").write_text("")
+    assert signature_of(load("extras_for_tests.nets:make")) == locate("extras_for_tests.nets:make").signature
+
+
+def test_names_of_entry_points_lead_to_references(monkeypatch):
+    monkeypatch.setattr("surgery.plugins._registered", lambda: {"surgery.attacks": {"mine": "package.module:mine"}})
+    assert registered("surgery.attacks") == {"mine": "package.module:mine"}
+    assert reference_of("mine", "surgery.attacks") == "package.module:mine"
+    assert reference_of("other.module:it", "surgery.attacks") == "other.module:it"
+    assert reference_of("pgd", "surgery.attacks") is None
