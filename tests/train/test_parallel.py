@@ -1,5 +1,6 @@
 import copy
 import dataclasses
+import importlib
 import os
 import socket
 import subprocess
@@ -165,6 +166,8 @@ def test_an_environment_that_makes_no_sense_is_named(monkeypatch):
 
 
 def test_more_processes_than_images_are_refused(network, data, plan, monkeypatch):
-    monkeypatch.setattr("surgery.train.fit.join", lambda device: Processes(rank=0, count=17))
+    # The package exports the function `fit` under the name of its module, so the module is looked up by its full name.
+    module = importlib.import_module("surgery.train.fit")
+    monkeypatch.setattr(module, "join", lambda device: Processes(rank=0, count=17))
     with pytest.raises(InputError, match="16 images cannot be shared by 17 processes"):
         fit(network, data, plan)
