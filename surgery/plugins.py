@@ -114,7 +114,7 @@ def load(reference: str) -> Any:
     """
     extension = locate(reference)
     module_name, _, name = reference.partition(":")
-    with _current_folder_last():
+    with current_folder_last():
         try:
             module = importlib.import_module(module_name)
         except Exception as error:  # foreign code may raise anything
@@ -163,8 +163,8 @@ def signature_of(function: Any) -> Signature | None:
 
 
 @contextmanager
-def _current_folder_last() -> Iterator[None]:
-    """The console script does not search the current folder, where a user's own modules are."""
+def current_folder_last() -> Iterator[None]:
+    """Search modules in the current folder too: a console script does not, and a user's own modules are often there."""
     folder = os.getcwd()  # noqa: PTH109 - sys.path holds texts
     added = folder not in sys.path and "" not in sys.path
     if added:
@@ -181,7 +181,7 @@ def _file_of(module: str, reference: str) -> Path:
     parts = module.split(".")
     search: list[str] | None = None
     spec: ModuleSpec | None = None
-    with _current_folder_last():
+    with current_folder_last():
         for end in range(1, len(parts) + 1):
             name = ".".join(parts[:end])
             importlib.invalidate_caches()
