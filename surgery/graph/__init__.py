@@ -4,6 +4,7 @@ from surgery.graph.builder import Builder as Builder
 from surgery.graph.builder import Place as Place
 from surgery.graph.builder import UnsupportedError as UnsupportedError
 from surgery.graph.builder import refresh as refresh
+from surgery.graph.digests import weight_digest as weight_digest
 from surgery.graph.exporting import check_export as check_export
 from surgery.graph.exporting import export_graph as export_graph
 from surgery.graph.graph import Edit as Edit
