@@ -21,7 +21,7 @@ def summary_dict(ruleset: RuleSet) -> dict[str, Any]:
         "about": ruleset.about,
         "promise": ruleset.promise,
         "rules": len(ruleset.rules),
-        "source": ruleset.source,
+        "source": " ".join(ruleset.sources),
     }
 
 

@@ -88,6 +88,8 @@ def _attributes(where: Where, match: Match, dependent: Dependent) -> str | None:
     for key, wanted in where.attributes.items():
         name, _, attribute = key.partition(".")
         node = match.bindings[name]
+        if attribute and not isinstance(node, fx.Node):
+            return f"{name} is {node!r}, which has no attribute {attribute!r}: it is no node"
         found = node.kwargs.get(attribute) if attribute else node
         owner = node if attribute else match.roots[0]
         if not same_attribute(attribute or name, wanted, found, owner):

@@ -64,6 +64,7 @@ class Call:
     attributes: tuple[tuple[str, Expression], ...]
     label: str | None
     column: int
+    label_column: int
 
 
 Expression = Wildcard | Name | Literal | Several | Call
@@ -78,11 +79,12 @@ def parse_match(text: str) -> tuple[Call, ...]:
     for expression in _all(parsed):
         if isinstance(expression, Call):
             _check_pattern(expression)
-    labels = [item.label for item in _all(parsed) if isinstance(item, Call) and item.label]
-    captured = [item.name for item in _all(parsed) if isinstance(item, Name)]
-    for label in labels:
-        if labels.count(label) > 1 or label in captured:
-            raise ExpressionError(f"the name {label!r} is given twice", text.index(f"{label} :="))
+    given = {item.name for item in _all(parsed) if isinstance(item, Name)}
+    for item in _all(parsed):
+        if isinstance(item, Call) and item.label:
+            if item.label in given:
+                raise ExpressionError(f"the name {item.label!r} is given twice", item.label_column)
+            given.add(item.label)
     roots: list[Call] = []
     for expression in parsed:
         if not isinstance(expression, Call):
@@ -141,11 +143,11 @@ def _parse(text: str) -> tuple[Expression, ...]:
     return tuple(_expression(item) for item in items)
 
 
-def _expression(tree: ast.expr, label: str | None = None) -> Expression:
+def _expression(tree: ast.expr) -> Expression:
     column = tree.col_offset - 1
     match tree:
-        case ast.NamedExpr(target=ast.Name(id=name), value=ast.Call() as call):
-            return _expression(call, label=name)
+        case ast.NamedExpr(target=ast.Name(id=name), value=ast.Call(func=ast.Name(id=function)) as call):
+            return _call(function, call, label=name, label_column=column)
         case ast.Name(id="_"):
             return Wildcard()
         case ast.Name(id=name) if name in CONSTANTS:
@@ -161,7 +163,7 @@ def _expression(tree: ast.expr, label: str | None = None) -> Expression:
         case ast.List(elts=items):
             return Several(items=tuple(_expression(item) for item in items))
         case ast.Call(func=ast.Name(id=function)):
-            return _call(function, tree, label)
+            return _call(function, tree)
     raise ExpressionError(f"{ast.unparse(tree)!r} has no meaning in a rule", column)
 
 
@@ -178,15 +180,19 @@ def _literal(tree: ast.expr) -> Any:
     return value.value
 
 
-def _call(function: str, tree: ast.Call, label: str | None) -> Call:
+def _call(function: str, tree: ast.Call, label: str | None = None, label_column: int = 0) -> Call:
     attributes: list[tuple[str, Expression]] = []
     for keyword in tree.keywords:
         if keyword.arg is None:
             raise ExpressionError("** has no meaning in a rule", keyword.value.col_offset - 1)
         attributes.append((keyword.arg, _expression(keyword.value)))
-    operands = tuple(_expression(item) for item in tree.args)
     return Call(
-        function=function, operands=operands, attributes=tuple(attributes), label=label, column=tree.col_offset - 1
+        function=function,
+        operands=tuple(_expression(item) for item in tree.args),
+        attributes=tuple(attributes),
+        label=label,
+        column=tree.col_offset - 1,
+        label_column=label_column,
     )
 
 

@@ -61,7 +61,7 @@ def _as_data(plan: Plan) -> dict[str, Any]:
         "plan": {
             "model": plan.graph.model_name,
             "graph": fingerprint(plan.graph),
-            "rulesets": plan.rules.source.split(" "),
+            "rulesets": list(plan.rules.sources),
         },
         "edit": [
             {
@@ -105,7 +105,6 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _to_toml(data: dict[str, Any]) -> str:
-    """One table of scalars and two arrays of tables; JSON's strings and arrays are TOML's."""
     blocks = ["[plan]\n" + _pairs(data["plan"])]
     blocks += [f"[[{key}]]\n{_pairs(entry)}" for key in ("edit", "near_miss") for entry in data[key]]
     return "\n".join(blocks)

@@ -1,7 +1,7 @@
-"""`plan` and `apply`: what rules would do to a graph, and doing it.
+"""`plan` works out what rules would do to a graph; `apply` does it.
 
-Planning applies the rules to a scratch copy of the nodes until nothing fires, and writes down every edit and every near
-miss. Applying repeats the edits of a plan, which may have been edited in between, on a fresh copy.
+Planning applies the rules to a copy of the nodes until no rule fires, and records every edit and every near miss.
+Applying repeats the edits of a plan on another copy; edits may have been removed from the plan in between.
 """
 
 from __future__ import annotations
@@ -18,16 +18,19 @@ from surgery.graph import Edit, Graph
 from surgery.rewrite.conditions import unmet
 from surgery.rewrite.expression import operations_of
 from surgery.rewrite.matching import Match, Trail, matches, node_candidates
-from surgery.rewrite.rewriter import Bench
+from surgery.rewrite.rewriter import Rewriter
 from surgery.rewrite.ruleset import Rule, RuleSet, load_rules
 
 MAX_ROUNDS = 50
-"""Rounds over all rules after which they are taken to feed each other."""
+"""Rounds over all rules after which they are assumed to feed each other without end."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NearMiss:
-    """A node that a rule looked at and left: the operation fitted, and `reason` says what did not."""
+    """A node at which a rule did not fire although it has the operation of the pattern; `reason` says why.
+
+    `depth` counts the nodes of the pattern that fitted before the reason was met.
+    """
 
     rule: str
     ruleset: str
@@ -67,25 +70,28 @@ class Rewrite:
 
 
 def plan(graph: Graph, rules: str | Path | RuleSet | Sequence[str | Path | RuleSet]) -> Plan:
-    """Work out what `rules` do to `graph`, which stays as it is.
+    """Work out what `rules` would do to `graph`, which is not changed.
+
+    A rule that inserts nodes behind what it matched (its rewrite reads the matched node) fires once at each node, and
+    not at the nodes that it inserts.
 
     Raises RuleError for a bad ruleset; RewriteError for rules that feed each other or change a shape.
     """
     ruleset = load_rules(rules)
-    bench = Bench(graph)
+    rewriter = Rewriter(graph)
     edits: list[Edit] = []
     order = sorted(ruleset.rules, key=lambda rule: -rule.priority)
-    limit = 1000 + 20 * len(bench.graph.nodes)
+    limit = 1000 + 20 * len(rewriter.graph.nodes)
     fired: list[Edit] = []
     for _ in range(MAX_ROUNDS):
-        bench.survey()
-        fired = [edit for rule in order for edit in _fire(rule, bench, limit - len(edits))]
+        rewriter.survey()
+        fired = [edit for rule in order for edit in _fire(rule, rewriter, limit - len(edits))]
         edits += fired
         if not fired or len(edits) >= limit:
             break
     if fired:
         raise _endless(fired)
-    misses = _near_misses(order, bench)
+    misses = _near_misses(order, rewriter)
     return Plan(
         graph=graph,
         rules=ruleset,
@@ -103,62 +109,67 @@ def apply(plan: Plan, *, strict: bool = True) -> Rewrite:
     """
     if strict and plan.unexpected:
         raise RuleError("\n".join(plan.unexpected), hint="the near misses of the plan say why")
-    bench = Bench(plan.graph)
+    rewriter = Rewriter(plan.graph)
     rules = {(rule.ruleset, rule.name): rule for rule in plan.rules.rules}
-    log = [_repeat(edit, rules.get((edit.ruleset, edit.rule)), bench) for edit in plan.edits]
-    module = bench.finish((*plan.graph.log, *log))
+    log = [_repeat(edit, rules.get((edit.ruleset, edit.rule)), rewriter) for edit in plan.edits]
+    module = rewriter.finish((*plan.graph.log, *log))
     return Rewrite(module=module, log=module.log, rules=plan.rules, before=plan.graph)
 
 
-def _fire(rule: Rule, bench: Bench, budget: int) -> Iterator[Edit]:
+def _fire(rule: Rule, rewriter: Rewriter, budget: int) -> Iterator[Edit]:
     """Apply `rule` wherever it fits now; nodes that it makes wait for the next round."""
-    for node in node_candidates(bench.graph, operations_of(rule.match[0].function)):
+    for node in node_candidates(rewriter.graph, operations_of(rule.match[0].function)):
         if budget <= 0:
             return
-        if node not in bench.dependent or not bench.has(node):
+        if node not in rewriter.dependent or not rewriter.has(node):
             continue
-        match = _first_match(rule, node, bench.dependent, Trail())
+        match = _first_match(rule, node, rewriter, Trail())
         if match is not None:
             budget -= 1
-            yield bench.perform(rule, match)
+            yield rewriter.perform(rule, match)
 
 
-def _first_match(rule: Rule, node: fx.Node, dependent: set[fx.Node], trail: Trail) -> Match | None:
+def _first_match(rule: Rule, node: fx.Node, rewriter: Rewriter, trail: Trail) -> Match | None:
     for match in matches(rule.match, node, trail):
-        reason = unmet(rule.where, match, dependent)
+        reason = _DONE if rewriter.is_done(rule, match.roots) else unmet(rule.where, match, rewriter.dependent)
         if reason is None:
             return match
         trail.note(len(match.nodes), reason)
     return None
 
 
-def _repeat(edit: Edit, rule: Rule | None, bench: Bench) -> Edit:
+_DONE = "the rule inserts behind this node once"
+
+
+def _repeat(edit: Edit, rule: Rule | None, rewriter: Rewriter) -> Edit:
     if rule is None:
         raise RewriteError(f"the plan names the rule {edit.rule!r} of {edit.ruleset!r}, which its rulesets do not have")
-    node = bench.find(edit.at)
-    trail = Trail(reason="there is no such node any more")
-    match = _first_match(rule, node, bench.dependent, trail) if node is not None else None
+    node = rewriter.find(edit.at)
+    trail = Trail(reason="the graph has no such node now")
+    match = _first_match(rule, node, rewriter, trail) if node is not None else None
     if match is None and node is not None:
-        bench.survey()
-        match = _first_match(rule, node, bench.dependent, trail)
+        rewriter.survey()
+        match = _first_match(rule, node, rewriter, trail)
     if match is None:
         raise RewriteError(
             f"rule {edit.rule!r} does not fit at {edit.at}: {trail.reason}",
             hint="was an edit taken out of the plan that this one builds on?",
         )
-    return bench.perform(rule, match)
+    return rewriter.perform(rule, match)
 
 
-def _near_misses(rules: Sequence[Rule], bench: Bench) -> tuple[NearMiss, ...]:
-    bench.survey()
+def _near_misses(rules: Sequence[Rule], rewriter: Rewriter) -> tuple[NearMiss, ...]:
+    rewriter.survey()
     found: list[NearMiss] = []
     for rule in rules:
-        for node in node_candidates(bench.graph, operations_of(rule.match[0].function)):
+        for node in node_candidates(rewriter.graph, operations_of(rule.match[0].function)):
             if node.meta["rule"] is not None:
-                continue  # a rule made it as it is
+                continue  # written by a rule, not part of the model
             trail = Trail()
-            if _first_match(rule, node, bench.dependent, trail) is not None:
+            if _first_match(rule, node, rewriter, trail) is not None:
                 trail = Trail(depth=0, reason="it does not depend on the input")
+            if trail.reason == _DONE:
+                continue
             found.append(
                 NearMiss(
                     rule=rule.name,
@@ -188,5 +199,6 @@ def _endless(fired: Sequence[Edit]) -> RewriteError:
     names = ", ".join(f"{name} ({count} times)" for name, count in Counter(edit.rule for edit in fired).most_common())
     return RewriteError(
         f"rules feed each other without end; in the last round fired: {names}",
-        hint="make one of them not match what another one writes",
+        hint="change a rule so that it does not match what it or another rule writes; to insert before an operation,"
+        " name what it reads: relu(c := convolution(_))",
     )

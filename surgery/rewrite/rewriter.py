@@ -1,10 +1,13 @@
-"""The bench: a copy of a graph's nodes on which one edit after the other is carried out."""
+"""The rewriter: a copy of a graph's nodes on which edits are carried out one after the other."""
 
 from __future__ import annotations
 
+import heapq
 from typing import Any
 
 from torch import fx
+from torch.fx.node import map_arg
+from torch.utils import _pytree as pytree
 
 from surgery.errors import RewriteError
 from surgery.graph import (
@@ -25,8 +28,8 @@ from surgery.rewrite.ruleset import Rule
 from surgery.rewrite.transforms import TRANSFORMS, Site
 
 
-class Bench:
-    """Holds the nodes and tensors that edits work on; the graph that it was made from stays as it is."""
+class Rewriter:
+    """The nodes and tensors that edits change; the graph from which they were copied stays as it is."""
 
     def __init__(self, graph: Graph) -> None:
         self.origin = graph
@@ -34,33 +37,52 @@ class Bench:
         self.tensors = graph.tensors()
         self.names = {node.name: node for node in self.graph.nodes}
         self.dependent = depends_on_input(self.graph)
+        self._kept: set[tuple[str, str, tuple[fx.Node, ...]]] = set()
+        self._inserted: set[tuple[str, str, fx.Node]] = set()
 
     def has(self, node: fx.Node) -> bool:
+        """True while `node` is in the graph."""
         return self.names.get(node.name) is node
 
     def find(self, name: str) -> fx.Node | None:
+        """The node of that name, or None where it was removed."""
         return self.names.get(name)
 
-    def perform(self, rule: Rule, match: Match) -> Edit:
-        """Put the rewrite of `rule` in the place of `match`.
+    def is_done(self, rule: Rule, roots: tuple[fx.Node, ...]) -> bool:
+        """True where `rule` inserted nodes behind `roots` and kept them, or inserted one of `roots` itself.
 
-        Raises RewriteError where that changes a shape and the rule does not say so, or where the order forbids it.
+        An inserting rule still matches after it has fired. It fires once at each node that it did not insert.
+        """
+        key = (rule.ruleset, rule.name)
+        return (*key, roots) in self._kept or any((*key, root) in self._inserted for root in roots)
+
+    def perform(self, rule: Rule, match: Match) -> Edit:
+        """Replace what `match` found by the rewrite of `rule`.
+
+        The readers of a matched root read the new node instead, except for the new nodes themselves: these may read
+        the root, which is then kept.
+
+        Raises RewriteError where a shape changes and the rule does not allow it, or where a node would read itself.
         """
         root = match.roots[0]
         place = Place.of(root)
-        _check_order(rule, match)
         made: list[fx.Node] = []
         values = [self._write(rule, expression, match, made) for expression in rule.rewrite]
         for old, new in zip(match.roots, values, strict=True):
             _check_replaced(rule, old, new)
-            old.replace_all_uses_with(new, propagate_meta=False)
+        self._rewire(dict(zip(match.roots, values, strict=True)), made)
         for node in made:
             self.names[node.name] = node
             if any(read in self.dependent for read in values_read(node)):
                 self.dependent.add(node)
         removed = self._remove_dead([*match.roots, *made])
+        if len(match.roots) > 1:
+            self._sort(rule, root)
+        if any(map(self.has, match.roots)):
+            self._kept.add((rule.ruleset, rule.name, match.roots))
+            self._inserted |= {(rule.ruleset, rule.name, node) for node in made}
         if not rule.keeps_shape:
-            refresh(self.graph)
+            self._refresh(rule, place)
         return Edit(
             rule=rule.name,
             ruleset=rule.ruleset,
@@ -74,11 +96,12 @@ class Bench:
         )
 
     def finish(self, log: tuple[Edit, ...]) -> Graph:
-        """The graph as it stands now, with only the tensors that it still reads."""
+        """The rewritten graph, with only the tensors that it still reads."""
+        self.graph.lint()
         return self.origin.derive(self.graph, self.tensors, log)
 
     def survey(self) -> None:
-        """Find anew which nodes depend on the input; edits only ever add to what is known between two surveys."""
+        """Recompute which nodes depend on the input; between two surveys, edits only add to that set."""
         self.dependent = depends_on_input(self.graph)
 
     def _write(self, rule: Rule, expression: Expression, match: Match, made: list[fx.Node]) -> fx.Node:
@@ -89,18 +112,55 @@ class Bench:
         builder.place = Place(module_path=place.module_path, file=place.file, line=place.line, rule=rule.name)
         site = Site(at=at, builder=builder, tensors=self.tensors)
         try:
-            with self.graph.inserting_before(at):
+            # Behind the root, because the new nodes may read it. `inserting_after` would reverse their order.
+            with self.graph.inserting_before(at.next):
                 value = _evaluate(expression, match, site)
         except (UnsupportedError, RuntimeError, TypeError, ValueError, IndexError) as error:
             raise RewriteError(
                 f"rule {rule.name!r} cannot write {rule.rewrite_text!r} at {at.name} ({place}): {error}"
             ) from error
         if not isinstance(value, fx.Node):
-            raise RewriteError(f"rule {rule.name!r} at {at.name} puts {value!r} in the place of a tensor")
+            raise RewriteError(
+                f"rule {rule.name!r} at {at.name} ({place}): expected a tensor, the rewrite is {value!r}"
+            )
         return value
 
+    def _rewire(self, replacements: dict[fx.Node, fx.Node], made: list[fx.Node]) -> None:
+        """Let the readers of each replaced node read its replacement, all at once: two roots may change places."""
+        new = set(made)
+        for reader in {user: None for old in replacements for user in old.users if user not in new}:
+            reader.args = map_arg(reader.args, lambda node: replacements.get(node, node))
+            reader.kwargs = map_arg(reader.kwargs, lambda node: replacements.get(node, node))
+
+    def _sort(self, rule: Rule, root: fx.Node) -> None:
+        """Order the nodes so that each stands behind what it reads, and otherwise as before.
+
+        Only rules with several outputs need it: an operand of one output may be computed behind another output.
+        """
+        position = {node: index for index, node in enumerate(self.graph.nodes)}
+        if all(position[read] < position[node] for node in position for read in node.all_input_nodes):
+            return
+        missing = {node: len(node.all_input_nodes) for node in position}
+        ready = [(position[node], node) for node, count in missing.items() if not count]
+        ordered: list[fx.Node] = []
+        while ready:
+            _, node = heapq.heappop(ready)
+            ordered.append(node)
+            for reader in node.users:
+                missing[reader] -= 1
+                if not missing[reader]:
+                    heapq.heappush(ready, (position[reader], reader))
+        if len(ordered) < len(position):
+            raise RewriteError(
+                f"rule {rule.name!r} at {root.name} ({Place.of(root)}): a new node would read its own result,"
+                " because one of the matched outputs is computed from another",
+                hint="restrict the rule with where, so that it matches independent outputs only",
+            )
+        for before, node in zip(ordered, ordered[1:], strict=False):
+            before.append(node)
+
     def _remove_dead(self, suspects: list[fx.Node]) -> list[fx.Node]:
-        """Erase what nobody reads any more, from `suspects` upwards; return what went, in the order of erasing."""
+        """Erase the nodes without readers, from `suspects` upwards; return the calls erased, in that order."""
         removed: list[fx.Node] = []
         while suspects:
             node = suspects.pop()
@@ -112,6 +172,15 @@ class Bench:
             if node.op == "call_function":
                 removed.append(node)
         return removed
+
+    def _refresh(self, rule: Rule, place: Place) -> None:
+        try:
+            refresh(self.graph)
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            raise RewriteError(
+                f"rule {rule.name!r} at {place} changes a shape, and a later node cannot work on the new one: {error}",
+                hint="restrict the rule with where, or rewrite the later nodes too",
+            ) from error
 
 
 def _evaluate(expression: Expression, match: Match, site: Site) -> Any:
@@ -125,29 +194,25 @@ def _evaluate(expression: Expression, match: Match, site: Site) -> Any:
     operands = [_evaluate(item, match, site) for item in expression.operands]
     attributes = {key: _evaluate(value, match, site) for key, value in expression.attributes}
     if expression.function in TRANSFORMS:
+        if not all(isinstance(operand, fx.Node) and operand.meta["shape"] is not None for operand in operands):
+            raise TypeError(f"{expression.function} takes tensors, the operands are {operands}")
         return TRANSFORMS[expression.function](site, *operands, **attributes)
     return site.call(expression.function, operands, attributes)
 
 
 def _check_replaced(rule: Rule, old: fx.Node, new: fx.Node) -> None:
-    """A node may only be replaced by one of its shape and dtype, unless the rule says otherwise."""
-    before, after = ((node.meta["shape"], node.meta["dtype"]) for node in (old, new))
-    if rule.keeps_shape and before != after:
-        was, now = (f"({', '.join(map(str, shape or ()))}) {dtype}" for shape, dtype in (before, after))
-        raise RewriteError(
-            f"rule {rule.name!r} turns {old.name} of shape {was} into {new.name} of shape {now}, at {Place.of(old)}",
-            hint="restrict it with where, or set keeps_shape = false in the rule if that is meant",
-        )
-
-
-def _check_order(rule: Rule, match: Match) -> None:
-    """With several outputs the new nodes stand before the first, so all that they read has to be there already."""
-    if len(match.roots) == 1:
+    """A node may only be replaced by a value of its shape and dtype, unless the rule allows it."""
+    if not rule.keeps_shape or _form(old) == _form(new):
         return
-    order = {node: index for index, node in enumerate(match.roots[0].graph.nodes)}
-    first = min(order[root] for root in match.roots)
-    bound = [value for value in match.bindings.values() if isinstance(value, fx.Node) and value not in match.roots]
-    if order[match.roots[0]] != first or any(order[node] > first for node in bound):
-        raise RewriteError(
-            f"rule {rule.name!r} at {match.roots[0].name}: an operand is computed after the first output"
-        )
+    was, now = (f"({', '.join(map(str, node.meta['shape'] or ()))}) {node.meta['dtype']}" for node in (old, new))
+    raise RewriteError(
+        f"rule {rule.name!r} turns {old.name} of shape {was} into {new.name} of shape {now}, at {Place.of(old)}",
+        hint="restrict it with where, or set keeps_shape = false in the rule if that is meant",
+    )
+
+
+def _form(node: fx.Node) -> list[Any]:
+    """What readers rely on: for every tensor of a value (`chunk` has several) its shapes for both batches, its dtype."""
+    leaves, _ = pytree.tree_flatten(node.meta["twins"])
+    tensors = [(tuple(leaf.shape), leaf.dtype) if hasattr(leaf, "shape") else leaf for leaf in leaves]
+    return [node.meta["shape"], *tensors]

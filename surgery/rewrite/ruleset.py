@@ -13,7 +13,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from surgery.errors import RuleError, suggest
 from surgery.rewrite.conditions import Where
-from surgery.rewrite.expression import Call, Expression, ExpressionError, names_bound, parse_match, parse_rewrite
+from surgery.rewrite.expression import (
+    Call,
+    Expression,
+    ExpressionError,
+    Name,
+    names_bound,
+    parse_match,
+    parse_rewrite,
+)
 from surgery.rewrite.transforms import TRANSFORMS
 from surgery.toml import Location, TomlDocument, read_toml
 from surgery.validation import findings
@@ -52,13 +60,16 @@ class Rule:
 
 @dataclass(frozen=True, kw_only=True)
 class RuleSet:
-    """Rules under one name, with those of the included rulesets before them, and what applying them promises."""
+    """Rules under one name, with those of the included rulesets before them, and what applying them promises.
+
+    `sources` are the names or paths from which it was loaded: one, or several for joined rulesets.
+    """
 
     name: str
     about: str
     promise: Promise | None
     rules: tuple[Rule, ...]
-    source: str
+    sources: tuple[str, ...]
 
 
 class _Where(BaseModel):
@@ -122,7 +133,7 @@ def _joined(rulesets: list[RuleSet]) -> RuleSet:
         about="",
         promise=promise,
         rules=_unique(rule for ruleset in rulesets for rule in ruleset.rules),
-        source=" ".join(ruleset.source for ruleset in rulesets),
+        sources=tuple(source for ruleset in rulesets for source in ruleset.sources),
     )
 
 
@@ -137,7 +148,7 @@ def _load(name: str, beside: Path | None, including: tuple[str, ...]) -> RuleSet
     own = [_rule(item, i, data.name, document) for i, item in enumerate(data.rule)]
     _check_names(own, document)
     rules = _unique([*(rule for ruleset in included for rule in ruleset.rules), *own])
-    return RuleSet(name=data.name, about=data.about, promise=data.promise, rules=rules, source=str(name))
+    return RuleSet(name=data.name, about=data.about, promise=data.promise, rules=rules, sources=(str(name),))
 
 
 def _find(name: str, beside: Path | None) -> Path:
@@ -178,6 +189,9 @@ def _rule(item: _Rule, index: int, ruleset: str, document: TomlDocument) -> Rule
     rewrite = _pointed(document, ("rule", index, "rewrite"), lambda: parse_rewrite(item.rewrite, bound, transforms))
     if len(match) != len(rewrite):
         message = f"match has {len(match)} outputs, rewrite {len(rewrite)}"
+        raise RuleError(document.position(("rule", index, "rewrite"), offset=1).point(message))
+    if all(isinstance(new, Name) and old.label == new.name for old, new in zip(match, rewrite, strict=True)):
+        message = "the rewrite is the matched node itself, so the rule would change nothing"
         raise RuleError(document.position(("rule", index, "rewrite"), offset=1).point(message))
     if item.expect is not None and _EXPECT.fullmatch(item.expect.strip()) is None:
         position = document.position(("rule", index, "expect"))

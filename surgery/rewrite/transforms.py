@@ -14,7 +14,7 @@ import torch
 from torch import fx
 
 from surgery.errors import RewriteError
-from surgery.graph import Builder, operation_name
+from surgery.graph import KINDS, Builder, operation_name
 from surgery.graph.shapes import BATCHES
 
 
@@ -68,7 +68,9 @@ def uniform_like(site: Site, node: fx.Node, *, dim: int) -> fx.Node:
     """Weights of the shape of `node`, all equal and summing to one along `dim`: attention that attends to
     everything.
     """
-    size = node.meta["twins"][0].shape[dim]
+    size, other = (value.shape[dim] for value in node.meta["twins"])
+    if size != other:
+        raise ValueError(f"uniform_like along dimension {dim} of {node.name}, whose size grows with the batch")
     device = site.builder.call("device", [next(iter(site.at.graph.nodes))], {}, label=f"{site.at.name}_device")
     attributes = {"size": (1,) * len(node.meta["shape"]), "fill_value": 1.0 / size}
     weights = site.call("full", [], {**attributes, "dtype": node.meta["dtype"], "device": device})
@@ -80,6 +82,12 @@ def fold_batch_norm(site: Site, convolution: fx.Node, norm: fx.Node) -> fx.Node:
 
     w' = w g / sqrt(v + eps) for each output channel, b' = (b - m) g / sqrt(v + eps) + beta; computed in float64.
     """
+    foldable = (*KINDS["convolution"], "linear")
+    if operation_name(convolution) not in foldable or operation_name(norm) != "batch_norm" or norm.kwargs["training"]:
+        raise ValueError(
+            "fold_batch_norm takes a convolution or linear layer and a batch norm with training=false, not"
+            f" {operation_name(convolution)} and {operation_name(norm)}"
+        )
     weight, bias = map(site.tensor, convolution.args[1:3])
     mean, variance, gain, shift = map(site.tensor, norm.args[1:5])
     assert weight is not None, "convolutions have weights"

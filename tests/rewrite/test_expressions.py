@@ -41,6 +41,8 @@ MISTAKES = [
     ('match = "relu(x)"', 'rewrite = "softpluss(x)"', 6, 12, "did you mean 'softplus'"),
     ('match = "relu(x), tanh(x)"', 'rewrite = "x"', 6, 12, "2 outputs, rewrite 1"),
     ('match = "x := relu(x)"', 'rewrite = "x"', 5, 10, "given twice"),
+    ('match = "add(g:=relu(x), g:=relu(y))"', 'rewrite = "x"', 5, 26, "given twice"),
+    ('match = "r := relu(x)"', 'rewrite = "r"', 6, 12, "would change nothing"),
     ('match = "relu(x)"', 'rewrite = "x"\nexpect = "often"', 7, 10, "expect is written like"),
     ('match = "relu(x)"', 'rewrite = "x"\nwhere = { shape = { z = [1] } }', 7, 9, "'z', which match does not capture"),
     ('match = "relu(x)"', 'rewrite = "x"\nwhere = { modul = "a" }', 7, 11, "did you mean 'module'"),

@@ -194,6 +194,23 @@ def test_shared_parameters_are_seen(tmp_path, shared, count):
     assert planned.edits[0].module_path == ("b" if shared == "false" else "a")
 
 
+@pytest.mark.parametrize("where", ['attributes = { "s.groups" = 1 }', 'attributes = { "x.groups" = 1 }'])
+def test_an_attribute_of_a_captured_number_is_a_near_miss(tmp_path, where):
+    graph = surgery.trace(Function(lambda m, x: x * 0.5), EXAMPLE)
+    planned = surgery.plan(graph, ruleset(tmp_path, rule("mul(x, s)", "x", f"where = {{ {where} }}")))
+    assert not planned.edits
+    assert planned.near_misses[0].reason.startswith(
+        ("s is 0.5, which has no attribute", "x is 0.5", "x.groups is None")
+    )
+
+
+def test_a_transform_of_a_captured_number_is_an_error_at_its_node(tmp_path):
+    graph = surgery.trace(Function(lambda m, x: x * 0.5), EXAMPLE)
+    for rewrite in ("expand(x, size=shape(s))", "fold_batch_norm(m, m)", "uniform_like(m, dim=0)"):
+        with pytest.raises(RewriteError, match="cannot write"):
+            surgery.plan(graph, ruleset(tmp_path, rule("m := mul(x, s)", rewrite)))
+
+
 def test_private_asks_that_nothing_else_reads_the_inside(tmp_path):
     rules = ruleset(tmp_path, rule("relu(c := conv2d(x))", "c", "where = { private = true }"))
 
