@@ -76,9 +76,10 @@ def registered(group: str) -> Mapping[str, str]:
 @functools.cache
 def _registered() -> Mapping[str, Mapping[str, str]]:
     found: dict[str, dict[str, str]] = {}
-    for entry in metadata.entry_points():
+    # metadata.entry_points() is a mapping before Python 3.12 and a list since.
+    for entry in (entry for distribution in metadata.distributions() for entry in distribution.entry_points):
         if entry.group.startswith("surgery."):
-            found.setdefault(entry.group, {})[entry.name] = entry.value
+            found.setdefault(entry.group, {}).setdefault(entry.name, entry.value)
     return found
 
 

@@ -7,6 +7,7 @@ import pytest
 from surgery.errors import InputError
 from surgery.plugins import (
     ArgumentError,
+    _registered,
     check_arguments,
     is_reference,
     load,
@@ -123,3 +124,14 @@ def test_names_of_entry_points_lead_to_references(monkeypatch):
     assert reference_of("mine", "surgery.attacks") == "package.module:mine"
     assert reference_of("other.module:it", "surgery.attacks") == "other.module:it"
     assert reference_of("pgd", "surgery.attacks") is None
+
+
+def test_entry_points_are_those_of_installed_packages(tmp_path, monkeypatch):
+    installed = tmp_path / "mine-1.0.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
+    (installed / "entry_points.txt").write_text("[surgery.datasets]\nours = package.data:load\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("surgery.plugins._registered", _registered.__wrapped__)
+    assert registered("surgery.datasets") == {"ours": "package.data:load"}
+    assert registered("surgery.stages") == {}
