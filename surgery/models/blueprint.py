@@ -1,27 +1,27 @@
-"""How to make the module that a file's weights go into: an architecture by name, or a factory of the user's."""
+"""How to make the network that the weights of a file belong to: an architecture by name, or a user's factory."""
 
 from __future__ import annotations
 
-import importlib
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from surgery.errors import InputError, suggest
-from surgery.models.architecture import Shape
-from surgery.models.registry import ARCHITECTURES, build, default_input_shape
+from surgery.errors import InputError
+from surgery.models.registry import ARCHITECTURES, build, default_input_shape, find
+from surgery.models.sources import Shape, call_user, from_user
 from surgery.models.weights import State, compare, match_names
+from surgery.plugins import is_reference, signature_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class Blueprint:
-    """An architecture's name or a factory as "package.module:callable", and the keyword arguments for it."""
+    """An architecture's name or a factory as "package.module:callable", and the keyword arguments for it.
+
+    A factory is called with its arguments and nothing else: number of classes and normalization are its own affair.
+    """
 
     architecture: str | None = None
     factory: str | None = None
@@ -29,11 +29,11 @@ class Blueprint:
 
     def __post_init__(self) -> None:
         if self.architecture is not None and self.factory is not None:
-            raise InputError("an architecture and a factory were given: the network can come from one only")
+            raise InputError("an architecture and a factory were given: expected one only")
 
     @property
     def name(self) -> str | None:
-        """What the network is called in messages; None when the user said nothing of it."""
+        """The name of the network in messages; None where the user gave none."""
         return self.architecture or self.factory
 
     @property
@@ -44,16 +44,25 @@ class Blueprint:
     def make(self) -> nn.Module:
         """Make the module, with weights drawn from torch's global generator; raises InputError."""
         if self.factory is not None:
-            return _call_factory(self.factory, self.arguments)
+            if not is_reference(self.factory):
+                raise InputError(f"{self.factory!r} is not a factory", hint="expected package.module:callable")
+            return call_user(from_user(self.factory).builder, self.factory, self.arguments)
         if self.architecture is not None:
             return build(self.architecture, **self.arguments)
         raise InputError(
-            "nothing says which network to make",
+            "no network: expected an architecture or a factory",
             hint="give an architecture (--arch NAME) or a factory (--model package.module:callable)",
         )
 
+    def takes(self, name: str) -> bool:
+        """Whether the architecture has an argument `name`; a factory's arguments are left to the user."""
+        if self.architecture is None:
+            return False
+        signature = signature_of(find(self.architecture).builder)
+        return signature is None or signature.open_ended or name in (*signature.required, *signature.optional)
+
     def with_argument(self, name: str, value: Any) -> Blueprint:
-        """The same with another value of one argument."""
+        """The same blueprint with another value of one argument."""
         return replace(self, arguments={**self.arguments, name: value})
 
 
@@ -78,48 +87,3 @@ def _misfits(name: str, state: State) -> int | None:
         return None
     misfit = compare(module, match_names(state, module.state_dict()))
     return None if misfit.missing or misfit.unexpected else len(misfit.shapes)
-
-
-def _call_factory(factory: str, arguments: Mapping[str, Any]) -> nn.Module:
-    """Import `package.module`, from the current folder too, and call what it calls `callable`."""
-    with _current_folder_importable():
-        function = _import_factory(factory)
-        try:
-            module = function(**arguments)
-        # It is the user's code: whatever it raises, the message says whose it is and the cause stays attached.
-        except Exception as error:
-            raise InputError(f"{factory}: calling it raised {type(error).__name__}: {error}") from error
-    if not isinstance(module, nn.Module):
-        raise InputError(f"{factory}: returned a {type(module).__name__}, expected a torch.nn.Module")
-    return module
-
-
-def _import_factory(factory: str) -> Callable[..., Any]:
-    module_name, colon, name = factory.partition(":")
-    if not (module_name and colon and name):
-        raise InputError(f"{factory!r} is not a factory", hint="write package.module:callable, as in nets.small:make")
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:  # importing runs the user's code as well
-        raise InputError(
-            f"{factory}: importing {module_name} raised {type(error).__name__}: {error}",
-            hint=f"modules are looked for in {Path.cwd()} and on Python's path",
-        ) from error
-    function = getattr(module, name, None)
-    if function is None:
-        raise InputError(f"{factory}: {module_name} has no {name}", hint=suggest(name, vars(module)))
-    if isinstance(function, nn.Module) or not callable(function):
-        raise InputError(f"{factory}: {name} is a {type(function).__name__}, expected a function that returns a module")
-    return function
-
-
-@contextmanager
-def _current_folder_importable() -> Iterator[None]:
-    """As `python -m` does: a network written in a file beside the weights is found without installing it."""
-    folder = str(Path.cwd())
-    sys.path.insert(0, folder)
-    try:
-        yield
-    finally:
-        with suppress(ValueError):  # the user's code may have changed the path itself
-            sys.path.remove(folder)

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from surgery.errors import InputError, ModelFileError
 from surgery.files import write_atomically
-from surgery.models.architecture import Shape
-from surgery.models.recognise import Kind, model_file, recognise
+from surgery.models.recognize import Kind, model_file, recognize
+from surgery.models.sources import Shape
 
 FORMAT = "surgery-checkpoint"
 VERSION = 1
@@ -54,7 +54,7 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
 def read_checkpoint(path: str | Path) -> Checkpoint:
     """Read a surgery checkpoint; raises ModelFileError for anything else, and for a version this code does not know."""
     path = model_file(path)
-    header = read_header(path) if recognise(path) is Kind.SAFETENSORS else {}
+    header = read_header(path) if recognize(path) is Kind.SAFETENSORS else {}
     if header.get("format") != FORMAT:
         raise ModelFileError(f"{path}: not a surgery checkpoint", hint="surgery.load_model reads other model files")
     return checkpoint_from(path, header, read_tensors(path))

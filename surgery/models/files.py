@@ -1,4 +1,4 @@
-"""Opening model files: whatever the kind, what comes out is a module in eval mode and what is known of its input."""
+"""Opening model files: any kind of file becomes a module in eval mode, with the shape of its input and its classes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from surgery.models.checkpoint import FORMAT, Checkpoint, checkpoint_from, read_
 from surgery.models.exported import load_exported
 from surgery.models.normalization import normalization_in, parse_normalization, without_normalization
 from surgery.models.pickles import load_torch_file
-from surgery.models.recognise import Kind, model_file, recognise
+from surgery.models.recognize import Kind, model_file, recognize
+from surgery.models.registry import user_reference
 from surgery.models.weights import (
     State,
     classes_in_file,
@@ -27,6 +28,7 @@ from surgery.models.weights import (
     match_names,
     require_finite,
 )
+from surgery.plugins import is_reference
 
 GRAPH_FORMAT = "surgery-graph"
 
@@ -76,7 +78,8 @@ def open_model(
     A state dict needs `architecture` (a name that `build` knows) or `factory` ("package.module:callable"), either with
     keyword `arguments`; the number of classes and a normalization are taken from the file unless given. `path=None`
     makes the network with random weights. Nothing in a file is run, unless `trust_pickle`: that is for files of
-    torch.save(model).
+    torch.save(model). A checkpoint of a user's architecture `package.module:name` needs the same `architecture` as an
+    argument, because a file must not choose the code that is imported.
 
     Raises ModelFileError for a file that is missing, damaged, foreign, unsafe, not finite, or that does not fit, and
     InputError for a wrong argument.
@@ -90,17 +93,14 @@ def open_model(
         opened = _open_file(model_file(path), blueprint, trust_pickle=trust_pickle)
     require_finite(path or str(blueprint.name), opened.module.state_dict())
     opened.module.eval()
-    return replace(opened, input_shape=shape or _own_input_shape(opened.module) or opened.input_shape)
-
-
-def _own_input_shape(module: nn.Module) -> tuple[int, int, int] | None:
-    """Networks with position embeddings keep the size that they were built for; it need not be the architecture's."""
-    size = getattr(module, "image_size", None)
-    return (3, size, size) if isinstance(size, int) else None
+    # Networks with position embeddings keep the size that they were built for; it need not be the architecture's.
+    size = getattr(opened.module, "image_size", None)
+    own = (3, size, size) if isinstance(size, int) else None
+    return replace(opened, input_shape=shape or own or opened.input_shape)
 
 
 def _open_file(path: Path, blueprint: Blueprint, *, trust_pickle: bool) -> LoadedModel:
-    kind = recognise(path)
+    kind = recognize(path)
     if kind is Kind.EXPORTED:
         return _open_exported(path, blueprint)
     if kind is Kind.SAFETENSORS:
@@ -144,14 +144,20 @@ def _open_exported(path: Path, blueprint: Blueprint) -> LoadedModel:
 
 def _open_checkpoint(path: Path, checkpoint: Checkpoint, blueprint: Blueprint) -> LoadedModel:
     """Build what the checkpoint names; the user may add arguments or a factory but not contradict the architecture."""
-    if blueprint.architecture not in (None, checkpoint.architecture):
+    name = checkpoint.architecture
+    if blueprint.architecture not in (None, name):
         raise ModelFileError(
-            f"{path}: a checkpoint of {checkpoint.architecture}, not of {blueprint.architecture}",
-            hint="leave the architecture out: the checkpoint says it",
+            f"{path}: a checkpoint of {name}, not of {blueprint.architecture}",
+            hint="omit the architecture: the checkpoint names it",
+        )
+    # Importing is running code. A file can name any module of this machine, so only the user may choose one.
+    if blueprint.name is None and is_reference(name) and user_reference(name) is not None:
+        raise ModelFileError(
+            f"{path}: its architecture is {name}, code that surgery does not import because a file names it",
+            hint=f"to import and run it, give it yourself: --arch {name} (architecture={name!r})",
         )
     if blueprint.factory is None:
-        arguments = {**checkpoint.arguments, **blueprint.arguments}
-        blueprint = Blueprint(architecture=checkpoint.architecture, arguments=arguments)
+        blueprint = Blueprint(architecture=name, arguments={**checkpoint.arguments, **blueprint.arguments})
     try:
         module, note = _assemble(path, checkpoint.state, blueprint)
     except ModelFileError:
@@ -186,7 +192,7 @@ def _assemble(path: Path, state: State, blueprint: Blueprint) -> tuple[nn.Module
         part = _part_in_file(module, state)
         state = match_names(state, part.state_dict())
         classes = classes_in_file(compare(part, state))
-        if classes and blueprint.architecture and "num_classes" not in blueprint.arguments:
+        if classes and blueprint.takes("num_classes") and "num_classes" not in blueprint.arguments:
             module = blueprint.with_argument("num_classes", classes).make()
             part, note = _part_in_file(module, state), f"{note}, {classes} classes as in the file"
     try:
@@ -207,7 +213,7 @@ def _with_normalization(path: Path, state: State, blueprint: Blueprint) -> tuple
     if not found.agrees(parse_normalization(given, channels=None)):
         raise ModelFileError(
             f"{path}: its network normalizes with {found.as_argument()}, not with {given}",
-            hint="leave normalize out: the file says it",
+            hint="omit normalize: the file has it",
         )
     return blueprint, ""
 
@@ -237,7 +243,7 @@ def _names_of(architecture: str | None) -> str | None:
 def _refuse_blueprint(path: Path, blueprint: Blueprint, what: str) -> None:
     given = blueprint.name or ", ".join(blueprint.arguments)
     if given:
-        raise InputError(f"{path}: {what}, which says itself what it computes", hint=f"leave {given} out")
+        raise InputError(f"{path}: {what}, which defines its own computation", hint=f"omit {given}")
 
 
 def _checked_shape(shape: tuple[int, ...] | None) -> tuple[int, ...] | None:

@@ -16,7 +16,7 @@ STEM_SIZES = {"cifar": 32, "stl": 96}
 
 
 class BasicBlock(nn.Module):
-    """relu(conv3x3(relu(conv3x3(x))) + shortcut(x)), each convolution followed by batch normalisation."""
+    """relu(conv3x3(relu(conv3x3(x))) + shortcut(x)), each convolution followed by batch normalization."""
 
     expansion: ClassVar[int] = 1
 

@@ -98,7 +98,7 @@ def test_archive_opens_as_a_graph(tmp_path: Path) -> None:
     torch.testing.assert_close(opened.module(images), net(images))
     assert opened.input_shape == (3, 8, 8)
     assert opened.source == "exported program (torch.export)"
-    with pytest.raises(InputError, match="leave resnet18 out"):
+    with pytest.raises(InputError, match="omit resnet18"):
         open_model(tmp_path / "a.bin", architecture="resnet18")
 
 

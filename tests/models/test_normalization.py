@@ -113,7 +113,7 @@ def test_other_normalization_than_the_files_is_refused(tmp_path: Path, module: n
         ModelFileError, match=r"a\.pt: its network normalizes with .*0\.49.*, not with .*0\.5"
     ) as caught:
         load_model(tmp_path / "a.pt", architecture="resnet18", arguments={**SMALL, "normalize": other})
-    assert "leave normalize out" in (caught.value.hint or "")
+    assert "omit normalize" in (caught.value.hint or "")
 
 
 def test_number_of_channels_follows_the_arguments() -> None:

@@ -44,7 +44,7 @@ def model_file(path: str | Path) -> Path:
         raise ModelFileError(error.message, hint=error.hint) from None
 
 
-def recognise(path: Path) -> Kind:
+def recognize(path: Path) -> Kind:
     """Return the kind of the file; raises ModelFileError that says what a foreign file looks like."""
     with path.open("rb") as stream:
         start = stream.read(_START)
