@@ -1,128 +1,125 @@
-"""One batch under one attack: restarts, images that leave, and the verification of what the search finds."""
+"""Running an attack on one batch: every iterate is verified with the reference, and fooled images leave."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from surgery.attack.attack import Attack
-from surgery.attack.engine import Victim
-from surgery.attack.losses import LOSSES
-from surgery.attack.noise import image_keys
-from surgery.attack.search import pursue
-from surgery.attack.starts import own_start
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Batch:
-    """Images `(batch, channels, height, width)` in [0, 1], and what is asked about them.
-
-    `labels` `(batch,)`. `targets` `(batch, tries)`: the classes that a targeted loss moves towards, one after the
-    other; None where it moves away from the label. `wanted` `(batch,)`: the class that the attack has to reach; None if
-    any other than the label will do. `keys` `(batch,)`: where random numbers come from.
-    """
-
-    images: Tensor
-    labels: Tensor
-    targets: Tensor | None
-    wanted: Tensor | None
-    keys: Tensor
-
-    @staticmethod
-    def of(
-        images: Tensor,
-        labels: Tensor,
-        *,
-        targets: Tensor | None = None,
-        wanted: Tensor | None = None,
-        keys: Tensor | None = None,
-    ) -> Batch:
-        keys = image_keys(images) if keys is None else keys
-        return Batch(images=images, labels=labels, targets=targets, wanted=wanted, keys=keys)
-
-    def rows(self, rows: Tensor) -> Batch:
-        """The batch of some of the images: numbers or a mask."""
-        return Batch(
-            images=self.images[rows],
-            labels=self.labels[rows],
-            targets=None if self.targets is None else self.targets[rows],
-            wanted=None if self.wanted is None else self.wanted[rows],
-            keys=self.keys[rows],
-        )
-
-    def reached(self, predictions: Tensor) -> Tensor:
-        """Whether the attack has what it wants, `(batch,)`, where these classes are predicted."""
-        return predictions != self.labels if self.wanted is None else predictions == self.wanted
-
-    def loss(self, logits: Tensor, attack: Attack, number: int) -> Tensor:
-        """The loss `(batch,)` of `attack`, towards target number `number` if there are targets."""
-        loss = LOSSES[attack.loss]
-        if self.targets is None:
-            return loss.untargeted(logits, self.labels)
-        return loss.targeted(logits, self.labels, self.targets[:, number])
-
-    def tries(self, attack: Attack) -> Iterator[tuple[int, int]]:
-        """The numbers of target and restart of every search."""
-        targets = 1 if self.targets is None else self.targets.shape[1]
-        return itertools.product(range(targets), range(attack.restarts))
+from surgery.attack.interface import AttackProtocol, Iterate
+from surgery.attack.random_start import ImageGenerator, image_keys
+from surgery.attack.target import Target
+from surgery.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Found:
-    """What an attack made of a batch: images and the classes `(batch,)` that the model itself gives them."""
+    """The images that an attack made of a batch, and the classes `(batch,)` that the reference gives them."""
 
     images: Tensor
     predictions: Tensor
 
 
-def attack_batch(victim: Victim, batch: Batch, attack: Attack, *, seed: int, before: Tensor | None = None) -> Found:
-    """Attack a batch, with all targets and restarts.
+def attack_batch(
+    target: Target,
+    attack: AttackProtocol,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    seed: int,
+    targets: Tensor | None = None,
+    keys: Tensor | None = None,
+    before: Tensor | None = None,
+) -> Found:
+    """Attack images `(batch, channels, height, width)` in [0, 1] with labels `(batch,)`.
 
-    With `attack.early_stop`, images leave when the model itself, in float32, gives them what the attack wants: as they
-    are (`before` `(batch,)` has the model's classes, if they are known), at any iterate that the search takes for a
-    success, or at the last. Without, it is the last iterate that counts, of the first search that succeeds with it.
+    `targets` `(batch,)`: the classes that the attack has to reach; None if any class except the label is a success.
+    `keys` `(batch,)`: what random numbers depend on, by default the pixels. `before` `(batch,)`: the classes that the
+    reference gives the images, where they are known.
+
+    A success counts only where the reference, in float32, agrees with it: the surrogate computes in bfloat16, and an
+    attack of a user may be wrong. The first success of an image is kept, otherwise its last iterate.
+
+    Raises InputError for an attack that yields something else than images of its rows.
     """
-    predictions = victim.predict(batch.images) if before is None else before.clone()
-    images = batch.images.clone()
-    done = batch.reached(predictions) if attack.early_stop else torch.zeros_like(predictions, dtype=torch.bool)
-    for number, restart in batch.tries(attack):
-        rows = (~done).nonzero().squeeze(1)
-        if len(rows) == 0:
+    found = images.clone()
+    predictions = target.predict(images) if before is None else before.clone()
+    succeeded = (predictions != labels) if targets is None else (predictions == targets)
+    skipped = succeeded if getattr(attack, "early_stop", True) else torch.zeros_like(succeeded)
+    rows = (~skipped).nonzero().squeeze(1)
+    if len(rows) == 0:
+        return Found(images=found, predictions=predictions)
+    generator = ImageGenerator(image_keys(images) if keys is None else keys, seed=seed)[rows]
+    aimed = {} if targets is None else {"targets": targets[rows]}
+    with torch.enable_grad():
+        result: Any = attack(target, images[rows], labels[rows], generator, **aimed)
+    iterates = iter([result]) if isinstance(result, (Tensor, Iterate)) else _iterator(result, attack)
+    standing, unverified = torch.ones_like(rows, dtype=torch.bool), False
+    told: Tensor | None = None
+    while (iterate := _next(iterates, told)) is not None:
+        rows, standing = _match(iterate.images, rows, standing, images, attack)
+        suspects = standing
+        if iterate.logits is not None:
+            suspected = iterate.logits.argmax(1)
+            suspects = standing & ((suspected != labels[rows]) if targets is None else (suspected == targets[rows]))
+        unverified = iterate.logits is not None
+        found[rows[standing]] = iterate.images[standing].detach().to(found)
+        asked = rows[suspects]
+        if len(asked):
+            classes = target.predict(found[asked])
+            predictions[asked] = classes
+            fooled = (classes != labels[asked]) if targets is None else (classes == targets[asked])
+            standing = standing & ~torch.isin(rows, asked[fooled])
+        if not bool(standing.any()):
             break
-        part = batch.rows(rows)
-        found = _once(victim, part, attack, number, seed=seed, restart=restart)
-        images[rows], predictions[rows] = found.images, found.predictions
-        done[rows] = part.reached(found.predictions)
-    return Found(images=images, predictions=predictions)
+        told = standing
+    if hasattr(iterates, "close"):
+        iterates.close()
+    if unverified and bool(standing.any()):
+        # The surrogate takes these for right in their last iterate; the reference has not been asked about it.
+        predictions[rows[standing]] = target.predict(found[rows[standing]])
+    return Found(images=found, predictions=predictions)
 
 
-def _once(victim: Victim, batch: Batch, attack: Attack, number: int, *, seed: int, restart: int) -> Found:
-    """One search, and the model's own classes for what comes out of it."""
-    predictions = torch.full_like(batch.labels, _UNKNOWN)
-
-    def probe(iterates: Tensor, rows: Tensor) -> tuple[Tensor, Tensor | None]:
-        part = batch.rows(rows)
-        logits = victim.quick(iterates)
-        losses = part.loss(logits, attack, number)
-        if not attack.early_stop:
-            return losses, None
-        suspects = part.reached(logits.detach().argmax(1)).nonzero().squeeze(1)
-        classes = victim.predict(iterates.detach()[suspects]) if len(suspects) else suspects
-        real = part.rows(suspects).reached(classes)
-        predictions[rows[suspects[real]]] = classes[real]
-        return losses, predictions[rows] != _UNKNOWN
-
-    start = own_start(batch.images, attack, batch.keys, seed=seed, restart=restart)
-    images = pursue(probe, batch.images, attack, start=start)
-    last = predictions == _UNKNOWN
-    if bool(last.any()):
-        predictions[last] = victim.predict(images[last])
-    return Found(images=images, predictions=predictions)
+def _next(iterates: Any, told: Tensor | None) -> Iterate | None:
+    """The next iterate, or None after the last; a generator is told which images stand, another iterator is not."""
+    try:
+        # Attacks may be run where the caller has switched gradients off; the surrogate records them where it is asked.
+        with torch.enable_grad():
+            value = iterates.send(told) if told is not None and hasattr(iterates, "send") else next(iterates)
+    except StopIteration:
+        return None
+    return value if isinstance(value, Iterate) else Iterate(images=value)
 
 
-_UNKNOWN = -1
-"""The class of an image that the model has not been asked about."""
+def _iterator(result: Any, attack: AttackProtocol) -> Iterator[Any]:
+    if not isinstance(result, Iterator):
+        raise InputError(
+            f"the attack {type(attack).__name__} returned {type(result).__name__}",
+            hint="images (batch, channels, height, width), or an iterator of them, are expected",
+        )
+    return result
+
+
+def _match(
+    iterate: Any, rows: Tensor, standing: Tensor, images: Tensor, attack: AttackProtocol
+) -> tuple[Tensor, Tensor]:
+    """The rows that an iterate is of and which of them stand: as many as before, or those that still stand.
+
+    Where no image has left the two are the same, so the number of rows decides.
+    """
+    shape = tuple(iterate.shape) if isinstance(iterate, Tensor) else type(iterate).__name__
+    left = int(standing.sum())
+    if isinstance(iterate, Tensor) and iterate.is_floating_point() and iterate.shape[1:] == images.shape[1:]:
+        if len(iterate) == len(rows):
+            return rows, standing
+        if len(iterate) == left:
+            return rows[standing], standing[standing]
+    sizes = tuple(images.shape[1:])
+    raise InputError(
+        f"the attack {type(attack).__name__} yielded {shape}; expected floating-point images of shape "
+        f"{(len(rows), *sizes)}" + (f", or {(left, *sizes)} for those that stand" if left < len(rows) else "")
+    )

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from surgery.attack.attack import Attack
-from surgery.attack.batches import Batch, attack_batch
-from surgery.attack.engine import Function, Victim
-from surgery.attack.modes import training_during, training_modules
+from surgery.attack.batches import attack_batch
+from surgery.attack.engine import Function
+from surgery.attack.interface import AttackProtocol, adapted
+from surgery.attack.losses import LOSSES
 from surgery.attack.norms import NORMS
-from surgery.attack.search import search
-from surgery.attack.starts import own_start
+from surgery.attack.pgd import Attack, search
+from surgery.attack.random_start import ImageGenerator, image_keys, random_start
+from surgery.attack.target import Target, training_during, training_modules
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,19 +43,19 @@ def warn(checks: Iterable[Check]) -> None:
             warnings.warn(str(check), EvaluationWarning, stacklevel=3)
 
 
-def check_mode(model: nn.Module, truth: Function, images: Tensor, *, name: str, came: str) -> Check:
+def check_mode(model: nn.Module, reference: Function, images: Tensor, *, name: str, came: str) -> Check:
     """Is every module in evaluation mode before, during and after a forward? `came` says how the model came."""
     before = training_modules(model)
-    during = training_during(model, lambda: truth(images))
+    during = training_during(model, lambda: reference(images))
     wrong = list(dict.fromkeys([*before, *during, *training_modules(model)]))
     detail = f"in training mode before, during or after a forward: {_listed(wrong)}" if wrong else came
     return Check(name=name, passed=not wrong, detail=detail)
 
 
 @torch.no_grad()
-def check_repeatable(truth: Function, images: Tensor) -> Check:
+def check_repeatable(reference: Function, images: Tensor) -> Check:
     """Do two forwards of the same images give the same logits?"""
-    first, second = truth(images), truth(images)
+    first, second = reference(images), reference(images)
     off = _relative(first, second)
     return Check(
         name="repeatable forward",
@@ -64,9 +65,9 @@ def check_repeatable(truth: Function, images: Tensor) -> Check:
 
 
 @torch.no_grad()
-def check_independent(truth: Function, images: Tensor) -> Check:
+def check_independent(reference: Function, images: Tensor) -> Check:
     """Are the logits of an image the same alone and in a batch?"""
-    off = _relative(truth(images)[:1], truth(images[:1]))
+    off = _relative(reference(images)[:1], reference(images[:1]))
     return Check(
         name="independent images",
         passed=off <= SAME,
@@ -94,54 +95,74 @@ def check_logits(logits: Tensor) -> Check:
     )
 
 
-def check_gradients(victim: Victim, batch: Batch, attacks: Iterable[Attack]) -> Check:
-    """How many of the images that the model is right on have a gradient that is zero or not finite, for each loss?"""
-    batch = batch.rows(victim.predict(batch.images) == batch.labels)
-    total, found = len(batch.images), {}
-    for attack in {attack.loss: attack for attack in attacks}.values():
-        leaf = batch.images.detach().clone().requires_grad_()
-        with torch.enable_grad():
-            losses = batch.loss(victim.quick(leaf), attack, 0)
-        [gradient] = torch.autograd.grad(losses.sum(), leaf)
-        largest = gradient.flatten(1).abs().amax(1)
-        found[attack.loss] = int(((largest == 0) | ~largest.isfinite()).sum())
-    worst = max(found.values())
-    counts = ", ".join(f"{count} of {total} for {loss}" for loss, count in found.items())
-    return Check(
-        name="gradients",
-        passed=worst <= MASKED * total,
-        detail=f"gradients that are zero or not finite: {counts}",
-    )
+def check_gradients(
+    target: Target, images: Tensor, labels: Tensor, attacks: Iterable[AttackProtocol]
+) -> Iterator[Check]:
+    """How many of the images that the model is right on have a gradient that is zero or not finite, for each loss?
+
+    No check where no attack has a loss: such attacks do not follow gradients.
+    """
+    right = target.predict(images) == labels
+    images, labels = images[right], labels[right]
+    total, found = len(images), {}
+    for loss in dict.fromkeys(getattr(attack, "loss", None) for attack in attacks):
+        if loss in LOSSES:
+            leaf = images.detach().clone().requires_grad_()
+            with torch.enable_grad():
+                losses = LOSSES[loss].untargeted(target.surrogate(leaf), labels)
+            largest = target.gradient(losses, leaf).flatten(1).abs().amax(1)
+            found[loss] = int(((largest == 0) | ~largest.isfinite()).sum())
+    if found:
+        counts = ", ".join(f"{count} of {total} for {loss}" for loss, count in found.items())
+        yield Check(
+            name="gradients",
+            passed=max(found.values()) <= MASKED * total,
+            detail=f"gradients that are zero or not finite: {counts}",
+        )
 
 
 MASKED = 0.1
 """The share of images without a gradient above which attacks by gradients say little."""
 
 
-def check_epsilon_zero(victim: Victim, batch: Batch, attacks: Mapping[str, Attack], *, seed: int) -> Check:
-    """Does an attack of size zero change nothing?"""
-    clean = victim.predict(batch.images)
-    changed = []
+def check_epsilon_zero(
+    target: Target, images: Tensor, labels: Tensor, attacks: Mapping[str, AttackProtocol], *, seed: int
+) -> Check:
+    """Does an attack of size zero change nothing? Attacks whose epsilon is no field of a dataclass are not run."""
+    clean = target.predict(images)
+    changed, refused = [], []
     for name, attack in attacks.items():
-        nothing = replace(attack, epsilon=0.0, steps=1, restarts=1, early_stop=False)
-        found = attack_batch(victim, batch, nothing, seed=seed)
-        moved = NORMS[attack.norm].distance(found.images - batch.images) > _slack(attack)
+        try:
+            nothing = adapted(attack, epsilon=0.0, steps=1, restarts=1, early_stop=False)
+            if nothing.epsilon != 0:
+                continue
+            found = attack_batch(target, nothing, images, labels, seed=seed)
+        except (
+            Exception
+        ) as error:  # code of a user may raise anything, and accuracies that are computed must not be lost
+            if isinstance(attack, Attack):
+                raise
+            refused.append(f"{name} raised {type(error).__name__}: {error}")
+            continue
+        moved = NORMS[attack.norm].distance(found.images - images) > _slack(attack)
         if bool(moved.any()) or not torch.equal(found.predictions, clean):
             changed.append(name)
     detail = f"these attacks change images at epsilon 0: {_listed(changed)}" if changed else "changes no prediction"
+    detail = "; ".join([detail, *refused])
     return Check(name="epsilon 0", passed=not changed, detail=detail)
 
 
-def check_more_steps(victim: Victim, batch: Batch, name: str, attack: Attack, *, seed: int) -> Check:
+def check_more_steps(target: Target, images: Tensor, labels: Tensor, name: str, attack: Attack, *, seed: int) -> Check:
     """Do twice the steps leave as few images right, up to noise? If not, the loss leads the search astray."""
-    start = own_start(batch.images, attack, batch.keys, seed=seed, restart=0)
+    loss = LOSSES[attack.loss]
+    start = random_start(images, attack, ImageGenerator(image_keys(images), seed=seed).stream(0))
 
-    def go_on(iterate: Tensor) -> Tensor:
-        return search(lambda x: batch.loss(victim.quick(x), attack, 0), batch.images, attack, start=iterate)
+    def after(iterate: Tensor) -> Tensor:
+        return search(lambda x: loss.untargeted(target.surrogate(x), labels), images, attack, start=iterate)
 
-    once = go_on(start)
-    right = victim.predict(once) == batch.labels
-    still = victim.predict(go_on(once)) == batch.labels
+    once = after(start)
+    right = target.predict(once) == labels
+    still = target.predict(after(once)) == labels
     regained, lost = int((still & ~right).sum()), int((right & ~still).sum())
     return Check(
         name=f"more steps: {name}",
@@ -155,7 +176,7 @@ NOISE = 1.645
 """One-sided 5 % of the normal distribution: images that change sides by chance do so both ways."""
 
 
-def check_within(name: str, attack: Attack, distances: Tensor) -> Check:
+def check_within(name: str, attack: AttackProtocol, distances: Tensor) -> Check:
     """Is every perturbation within epsilon, and every attacked image in [0, 1]? `distances` `(n,)` were recomputed."""
     largest = float(distances.max())
     outside = math.isinf(largest)
@@ -170,14 +191,14 @@ def check_within(name: str, attack: Attack, distances: Tensor) -> Check:
     )
 
 
-def distances(images: Tensor, attacked: Tensor, attack: Attack) -> Tensor:
+def distances(images: Tensor, attacked: Tensor, attack: AttackProtocol) -> Tensor:
     """How far attacked images are from the images `(batch,)`, float64; infinite for one that leaves [0, 1]."""
     inside = ((attacked >= 0) & (attacked <= 1)).flatten(1).all(1)
     apart = NORMS[attack.norm].distance(attacked.double() - images.double())
     return torch.where(inside, apart, math.inf)
 
 
-def _slack(attack: Attack) -> float:
+def _slack(attack: AttackProtocol) -> float:
     """Rounding of the pixels to float32, over all of them for L1."""
     return 1e-6 + 2e-5 * attack.epsilon
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import functools
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from surgery.attack.attack import Attack
-from surgery.attack.batches import Batch, attack_batch
+from surgery.attack.batches import attack_batch
 from surgery.attack.checks import warn
-from surgery.attack.chunks import BATCH, Chunks, Progress, Walk
+from surgery.attack.chunks import BATCH, Chunks, Progress, runner_of
 from surgery.attack.engine import Engine
+from surgery.attack.interface import AttackProtocol, accepts_targets, adapted, check_attack
 from surgery.attack.samples import Data
-from surgery.attack.subject import Subject, subject_of
+from surgery.attack.target import Target
 from surgery.errors import InputError
 from surgery.hierarchy import Hierarchy
 
@@ -28,7 +29,7 @@ class Confusion:
     so rows sum to anything.
     """
 
-    attack: Attack
+    attack: AttackProtocol
     targeted: bool
     counts: Tensor
     images_per_class: Tensor
@@ -75,7 +76,7 @@ class Confusion:
 def confusion_matrix(
     model: nn.Module,
     data: Data,
-    attack: Attack,
+    attack: AttackProtocol,
     *,
     targeted: bool = False,
     batch_size: int = BATCH,
@@ -87,41 +88,62 @@ def confusion_matrix(
 ) -> Confusion:
     """M of `attack` on `model`; data and the other arguments are as in `evaluate`.
 
-    Untargeted, all steps are taken, whatever `attack.early_stop` says, as M is about where images land; targeted, every
-    image is attacked towards each of the other classes, and counts for those that the model itself, in float32, gives
-    it as it is, on the way or at the end.
+    Untargeted, an `Attack` takes all its steps whatever its `early_stop` says, as M is about where images land; an
+    attack without the field `early_stop` is run as it is. Targeted, every image is attacked towards each of the other
+    classes, and counts for those that the model itself, in float32, gives it before, during or after the attack.
+
+    Raises InputError as `evaluate` does, and if `targeted` for an attack that cannot be aimed at a class.
     """
-    attack = replace(attack, targeted=targeted, early_stop=targeted)
-    with subject_of(model, data, [attack], engine=engine or Engine(), device=device) as subject:
-        labels = subject.samples.labels.cpu()
-        others = subject.others(labels)
+    check_attack(attack, what="the attack")
+    attack = adapted(attack, targeted=targeted, early_stop=targeted)
+    if targeted and not accepts_targets(attack):
+        raise InputError(
+            f"the attack {type(attack).__name__} cannot be aimed at a class",
+            hint="a targeted matrix needs an attack whose call accepts the keyword targets",
+        )
+    with runner_of(
+        model,
+        data,
+        [attack],
+        engine=engine,
+        device=device,
+        batch_size=batch_size,
+        chunks=chunks,
+        progress=progress,
+    ) as runner:
+        target, labels = runner.target, runner.labels.cpu()
+        others = target.others(labels)
         rounds = others.shape[1] if targeted else 1
-        walk = Walk(count=len(labels), size=batch_size, rounds=rounds, chunks=chunks, progress=progress)
-        tries = [others[:, number] for number in range(rounds)] if targeted else [None]
-        rows = [_landed(subject, walk, attack, wanted, number, seed=seed) for number, wanted in enumerate(tries)]
-        notes = subject.victim.notes
-    warn(subject.checks)
+        rows = []
+        for number in range(rounds):
+            wanted = others[:, number] if targeted else None
+            name = f"confusion-{number + 1}" if targeted else "confusion"
+            compute = functools.partial(_landed, target, attack, wanted, seed)
+            rows.append(runner.gather(name, 1, compute, number=number, rounds=rounds))
+    warn(runner.checks)
     landed = torch.stack([row[:, 0].long() for row in rows], dim=1)
     return Confusion(
         attack=attack,
         targeted=targeted,
-        counts=_reached(labels, others, landed) if targeted else _count(labels, landed[:, 0], subject.num_classes),
-        images_per_class=torch.bincount(labels, minlength=subject.num_classes),
+        counts=_reached(labels, others, landed) if targeted else _count(labels, landed[:, 0], target.num_classes),
+        images_per_class=torch.bincount(labels, minlength=target.num_classes),
         seconds=float(sum(row[:, -1].sum() for row in rows)),
-        notes=notes,
+        notes=target.notes,
     )
 
 
-def _landed(subject: Subject, walk: Walk, attack: Attack, wanted: Tensor | None, number: int, *, seed: int) -> Tensor:
-    """The class of every image after the attack, and the seconds that it took, `(n, 2)`."""
-
-    def compute(first: int, last: int) -> Tensor:
-        images, labels = subject.batch(first, last)
-        goal = None if wanted is None else wanted[first:last].to(labels.device)
-        batch = Batch.of(images, labels, targets=None if goal is None else goal[:, None], wanted=goal)
-        return attack_batch(subject.victim, batch, attack, seed=seed).predictions[:, None]
-
-    return walk.gather("confusion" if wanted is None else f"confusion-{number + 1}", 1, compute, number=number)
+def _landed(
+    target: Target,
+    attack: AttackProtocol,
+    wanted: Tensor | None,
+    seed: int,
+    part: slice,
+    images: Tensor,
+    labels: Tensor,
+) -> Tensor:
+    """The class of every image of a chunk after the attack, `(batch, 1)`."""
+    towards = None if wanted is None else wanted[part].to(labels.device)
+    return attack_batch(target, attack, images, labels, seed=seed, targets=towards).predictions[:, None]
 
 
 def _reached(labels: Tensor, others: Tensor, landed: Tensor) -> Tensor:

@@ -1,6 +1,8 @@
-"""How the search is made fast: a traced copy with batch norm folded, channels last, bfloat16. The model stays as it is.
+"""The fast surrogate of a model that a search runs on: a traced copy with batch norm folded, channels last, bfloat16.
 
-What the search finds is verified on the model itself in float32, so a fast copy can only miss something.
+The model itself is not changed. What a search finds on the surrogate counts only where the model itself, in float32,
+agrees: a surrogate can miss an adversarial image, which makes the accuracy too high by a little and is measured in the
+tests, but it cannot report one that does not exist.
 """
 
 from __future__ import annotations
@@ -22,10 +24,10 @@ PRECISIONS: tuple[str, ...] = ("auto", "bfloat16", "float32")
 
 @dataclass(frozen=True, kw_only=True)
 class Engine:
-    """What may be done to be fast; each can be turned off, and with all of them off the model itself is searched.
+    """How the surrogate of a search is made; with everything off (`PLAIN`) the search runs on the model itself.
 
-    `precision`: of the search; `auto` is bfloat16 where the processor computes with it. `fold`: batch norm is
-    multiplied into convolutions by the ruleset `fold-batch-norm`. `channels_last`: the memory format.
+    `precision`: the arithmetic of the search; `auto` takes bfloat16 where the processor multiplies it natively. `fold`:
+    batch norm is multiplied into convolutions by the ruleset `fold-batch-norm`. `channels_last`: the memory format.
     """
 
     precision: Precision = "auto"
@@ -34,73 +36,50 @@ class Engine:
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
-            hint = suggest(str(self.precision), PRECISIONS) or f"known are {', '.join(PRECISIONS)}"
-            raise InputError(f"precision is {self.precision!r}, which is none of the search's", hint=hint)
+            hint = suggest(str(self.precision), PRECISIONS)
+            raise InputError(f"precision is {self.precision!r}; {', '.join(PRECISIONS)} are expected", hint=hint)
 
 
 PLAIN = Engine(precision="float32", fold=False, channels_last=False)
-"""The model as it is, in float32."""
+"""The search runs on the model itself, in float32."""
 
 
 Function = Callable[[Tensor], Tensor]
 """Float32 images `(batch, channels, height, width)` to float32 logits `(batch, K)`."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Victim:
-    """A model under attack: `quick` for the search, `truth`, the model itself in float32, for what counts.
+def surrogate_of(
+    model: nn.Module, reference: Function, examples: Tensor, *, engine: Engine, gradients: bool = True
+) -> tuple[Function, tuple[str, ...]]:
+    """Return the fastest function that a search may use instead of `reference`, and notes on what was tried.
 
-    Both have gradients with respect to the images. `notes` say what the search runs on and why.
+    `model` is in evaluation mode. A copy of it has to agree with the reference on `examples`
+    `(batch, channels, height, width)` in [0, 1], in logits and, with `gradients`, in gradients. Where no copy does, the
+    reference is returned.
     """
-
-    truth: Function
-    quick: Function
-    device: torch.device
-    notes: tuple[str, ...]
-
-    @torch.no_grad()
-    def logits(self, images: Tensor) -> Tensor:
-        """The logits `(batch, K)` of the model itself."""
-        return self.truth(images)
-
-    def predict(self, images: Tensor) -> Tensor:
-        """The classes `(batch,)` that the model itself gives to the images."""
-        return self.logits(images).argmax(1)
-
-
-def prepare(model: nn.Module, examples: Tensor, *, engine: Engine) -> Victim:
-    """Make `model`, which is in evaluation mode, ready to be attacked.
-
-    `examples` are a few images `(batch, channels, height, width)` in [0, 1] on the device of the model; a fast copy has
-    to agree with the model on them, or it is not used and the notes say so.
-    """
-    device, _ = home_of(model, examples)
-    truth = truth_of(model, examples)
     notes: list[str] = []
     for name, allowed, build in _ladder(model, examples, engine):
         try:
-            quick = build()
-            fault = _fault(quick, truth, examples, allowed)
+            surrogate = _of_images_only(build())
+            fault = _fault(surrogate, reference, examples, allowed, gradients=gradients)
         except (SurgeryError, RuntimeError, TypeError, ValueError) as error:
-            quick, fault = truth, str(error).splitlines()[0]
+            surrogate, fault = reference, str(error).splitlines()[0]
         if fault is None:
-            notes.append(f"searched on {name}")
-            return Victim(truth=truth, quick=quick, device=device, notes=tuple(notes))
+            return surrogate, (*notes, f"searched on {name}")
         notes.append(f"not searched on {name}: {fault}")
-    notes.append("searched on the model itself in float32")
-    return Victim(truth=truth, quick=truth, device=device, notes=tuple(notes))
+    return reference, (*notes, "searched on the model itself in float32")
 
 
 def home_of(model: nn.Module, images: Tensor) -> tuple[torch.device, torch.dtype]:
-    """The device and the floating dtype of a model; where it has no tensors, the device of the images and float32."""
+    """The device and the floating dtype of a model; the device of the images and float32 if it has no tensors."""
     for tensor in (*model.parameters(), *model.buffers()):
         if tensor.is_floating_point():
             return tensor.device, tensor.dtype
     return images.device, torch.float32
 
 
-def truth_of(model: nn.Module, examples: Tensor) -> Function:
-    """The model itself, in the precision of its parameters, without autocast."""
+def reference_of(model: nn.Module, examples: Tensor) -> Function:
+    """The model itself, in the precision of its parameters, without autocast; it decides whether an image is fooled."""
     device, dtype = home_of(model, examples)
 
     def run(images: Tensor) -> Tensor:
@@ -108,11 +87,21 @@ def truth_of(model: nn.Module, examples: Tensor) -> Function:
             logits = model(images.to(dtype))
             return logits.float() if isinstance(logits, Tensor) else logits
 
+    return _of_images_only(run)
+
+
+def _of_images_only(function: Function) -> Function:
+    """Record a graph only where the images ask for gradients: the parameters of a model do as well, for training."""
+
+    def run(images: Tensor) -> Tensor:
+        with torch.set_grad_enabled(images.requires_grad):
+            return function(images)
+
     return run
 
 
 def computes_bfloat16(device: torch.device) -> bool:
-    """True where the device multiplies bfloat16 natively; emulated it would be slower than float32."""
+    """Whether the device multiplies bfloat16 natively; emulated bfloat16 is slower than float32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":
@@ -123,23 +112,23 @@ def computes_bfloat16(device: torch.device) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Allowed:
-    """How far a copy may be off: its logits as a share of the largest one, its gradients as one less their cosine."""
+    """How far a copy may be off: its logits relative to the largest one, its gradients as one minus their cosine."""
 
     logits: float
     gradients: float
 
 
 FLOAT32 = Allowed(logits=1e-3, gradients=1e-2)
-"""Sums in another order, and a few activations that stand at a kink; no more."""
+"""Sums in another order, and a few activations at a kink."""
 BFLOAT16 = Allowed(logits=0.1, gradients=0.3)
-"""The 8 bits of bfloat16 leave about a hundredth of the logits after twenty layers."""
+"""bfloat16 has 8 bits of precision; after twenty layers the logits are off by about a hundredth."""
 
 
 _Rung = tuple[str, Allowed, Callable[[], Function]]
 
 
 def _ladder(model: nn.Module, examples: Tensor, engine: Engine) -> Iterator[_Rung]:
-    """What can be searched on, fastest first: a name, how far its logits may be off, and how it is built."""
+    """The candidates for the surrogate, fastest first: name, allowed error, and how it is built."""
     if engine == PLAIN:
         return
     device, dtype = home_of(model, examples)
@@ -156,7 +145,9 @@ def _copied(model: nn.Module, examples: Tensor, engine: Engine, dtype: torch.dty
     graph = trace(model, examples[:1])
     if engine.fold:
         graph = apply(plan(graph, "fold-batch-norm")).module
+    # Without gradients of its parameters a backward pass computes the gradient of the image only, about half the work.
     graph = graph.float().requires_grad_(False)
+    # Convolutions compute in NHWC on CPUs and tensor cores; other formats are converted in every layer.
     if engine.channels_last and examples.dim() == 4:
         graph = graph.to(memory_format=torch.channels_last)
     if dtype is None:
@@ -166,7 +157,10 @@ def _copied(model: nn.Module, examples: Tensor, engine: Engine, dtype: torch.dty
 
 
 def _convert_weights(graph: Graph, dtype: torch.dtype) -> None:
-    """Convert what only convolutions and linear layers read; autocast would do so again in every forward."""
+    """Convert weights that only convolutions and linear layers read; autocast would convert them in every forward.
+
+    Other parameters stay in float32, in which autocast runs the operations that read them.
+    """
     readers: dict[str, set[str]] = {}
     for node in graph.graph.nodes:
         if node.op == "get_attr":
@@ -188,26 +182,34 @@ def _typed(model: nn.Module, dtype: torch.dtype) -> Function:
     return lambda images: model(images.to(dtype))
 
 
-def _fault(quick: Function, truth: Function, examples: Tensor, allowed: Allowed) -> str | None:
-    """How logits or gradients of `quick` differ from the truth on the examples, or None where they do not."""
-    expected, expected_gradient = _margins(truth, examples, None)
-    found, gradient = _margins(quick, examples, expected)
+def _fault(
+    surrogate: Function, reference: Function, examples: Tensor, allowed: Allowed, *, gradients: bool
+) -> str | None:
+    """How logits or gradients of the surrogate differ from the reference on the examples; None where they agree."""
+    expected, expected_gradient = _margins(reference, examples, None, gradients=gradients)
+    found, gradient = _margins(surrogate, examples, expected, gradients=gradients)
     off = float((found - expected).abs().max() / expected.abs().max().clamp_min(1e-12))
     if not off <= allowed.logits:
         return f"its logits are off by {off:.2g} of the largest"
+    # Logits that agree are not enough: a straight-through estimator is lost in a trace, and with it the gradient.
     cosine = float(torch.cosine_similarity(gradient.flatten(1), expected_gradient.flatten(1)).mean())
-    if not cosine >= 1.0 - allowed.gradients:
+    if gradients and not cosine >= 1.0 - allowed.gradients:
         return f"the cosine of its gradients and those of the model is {cosine:.2g}"
     return None
 
 
-def _margins(function: Function, images: Tensor, reference: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Logits, and the gradients of the largest logit of the reference (default: its own) less the second one."""
-    leaf = images.detach().clone().requires_grad_()
+def _margins(function: Function, images: Tensor, reference: Tensor | None, *, gradients: bool) -> tuple[Tensor, Tensor]:
+    """Logits, and the gradients of the largest logit of the reference (default: its own) less the second one.
+
+    Without `gradients` the second is zero.
+    """
+    leaf = images.detach().clone().requires_grad_(gradients)
+    if not gradients:
+        return function(leaf), torch.zeros_like(leaf)
     with torch.enable_grad():
         logits = function(leaf)
         first, second = (logits if reference is None else reference).topk(2, dim=1).indices.T
         margins = logits.gather(1, first[:, None]) - logits.gather(1, second[:, None])
         [gradient] = torch.autograd.grad(margins.sum(), leaf)
-    # Divided by the largest entry: the cosine is to be of the direction, however small the gradient is.
+    # Divided by the largest entry: the direction is compared, and squares of small gradients are zero in float32.
     return logits.detach(), gradient / gradient.flatten(1).abs().amax().clamp_min(1e-30)

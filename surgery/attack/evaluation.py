@@ -7,8 +7,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from surgery.attack.attack import Attack
-from surgery.attack.batches import Batch, attack_batch
+from surgery.attack.batches import attack_batch
 from surgery.attack.checks import (
     Check,
     check_epsilon_zero,
@@ -19,18 +18,19 @@ from surgery.attack.checks import (
     distances,
     warn,
 )
-from surgery.attack.chunks import BATCH, Chunks, Progress, Walk
+from surgery.attack.chunks import BATCH, Chunks, Progress, Runner, runner_of
 from surgery.attack.engine import Engine
+from surgery.attack.interface import AttackProtocol, accepts_targets, check_attack, check_attack_names
 from surgery.attack.outcomes import Evaluation, Outcome, worst_of
+from surgery.attack.pgd import Attack
 from surgery.attack.samples import Data
-from surgery.attack.subject import Subject, check_names, subject_of
 from surgery.errors import InputError
 
 
 def evaluate(
     model: nn.Module,
     data: Data,
-    attacks: Mapping[str, Attack],
+    attacks: Mapping[str, AttackProtocol],
     *,
     batch_size: int = BATCH,
     seed: int = 0,
@@ -41,39 +41,44 @@ def evaluate(
 ) -> Evaluation:
     """Attack `model` on `data`, which is images and labels, a split, or a data set (its test images).
 
-    An image is robust where the model itself, in float32, is right on it as it is and on what the attack makes of it:
-    every iterate that the search takes for a success, and the last. The result depends on `seed`, not on `batch_size`
-    nor on the order of the images: random numbers belong to an image. `engine` says how the search is made fast. A
-    targeted attack tries all other classes in turn. `device` defaults to that of the model; on another one a copy is
-    attacked. The mode of the model comes back as it was; nothing else of it changes. With `chunks`, what is finished is
-    kept and not computed again.
+    An image is robust if the model itself, in float32, is right on it without an attack and on every iterate that the
+    attack yields as a success, and on the last one. The result depends on `seed`, not on `batch_size` or the order of
+    the images: random numbers belong to an image. `engine` sets how the search is made fast. A targeted attack tries
+    all other classes in turn. `device` defaults to that of the model; on another device a copy is attacked. Afterwards
+    the mode of the model is restored; nothing else of it changes. Finished `chunks` are kept and not computed again.
 
-    Checks that fail are in the result, and warned about as EvaluationWarning.
+    Failed checks are in the result, and each is an EvaluationWarning.
 
     Raises InputError for images that are not in [0, 1], labels that are out of range, a model whose outputs do not fit,
-    and an epsilon that allows any image.
+    an epsilon that allows any image, and names or values that are no attacks.
     """
-    check_names(attacks)
-    with subject_of(model, data, attacks.values(), engine=engine or Engine(), device=device) as subject:
-        count = len(subject.samples)
-        walk = Walk(count=count, size=batch_size, rounds=len(attacks), chunks=chunks, progress=progress)
-        natural = _natural(subject, walk)
-        found = {
-            name: _attacked(subject, walk, name, attack, natural.predictions, number=number, seed=seed)
-            for number, (name, attack) in enumerate(attacks.items())
-        }
-        checks = (*subject.checks, *_checks(subject, found, seed=seed))
-        notes = subject.victim.notes
+    _check_attacks(attacks)
+    with runner_of(
+        model,
+        data,
+        attacks.values(),
+        engine=engine,
+        device=device,
+        batch_size=batch_size,
+        chunks=chunks,
+        progress=progress,
+    ) as runner:
+        target = runner.target
+        rows = runner.gather("natural", 1, lambda part, images, labels: target.predict(images)[:, None])
+        outcomes = {"natural": _outcome(runner, None, rows)}
+        for number, (name, attack) in enumerate(attacks.items()):
+            before = outcomes["natural"].predictions
+            outcomes[name] = _attacked(runner, name, attack, before, number=number, rounds=len(attacks), seed=seed)
+        checks = (*runner.checks, *_checks(runner, attacks, outcomes, seed=seed))
     warn(checks)
-    outcomes = {"natural": natural, **found}
-    return Evaluation(outcomes=outcomes, worst_case=worst_of(outcomes), checks=checks, notes=notes, seed=seed)
+    return Evaluation(outcomes=outcomes, worst_case=worst_of(outcomes), checks=checks, notes=target.notes, seed=seed)
 
 
 def perturb(
     model: nn.Module,
     images: Tensor,
     labels: Tensor,
-    attack: Attack,
+    attack: AttackProtocol,
     *,
     targets: Tensor | None = None,
     seed: int = 0,
@@ -82,30 +87,48 @@ def perturb(
     device: torch.device | str | None = None,
     engine: Engine | None = None,
 ) -> Tensor:
-    """The attacked images `(n, channels, height, width)`, float32 in [0, 1], where the images are.
+    """The attacked images `(n, channels, height, width)`, float32 in [0, 1], on the device of `images`.
 
-    `targets` `(n,)`: the classes that a targeted attack is to reach. `ids` `(n,)`: numbers that random starts depend on
-    instead of the pixels. An attack with `early_stop` returns an image as it was when the model first gave in, which is
-    just over the boundary: one that is meant for another model takes all its steps with `early_stop=False`.
+    `targets` `(n,)`: the classes that a targeted attack has to reach. `ids` `(n,)`: numbers that random numbers depend
+    on instead of the pixels. An attack with `early_stop` returns an image at its first success, just over the decision
+    boundary: for images that are meant for another model use `early_stop=False`.
 
-    Raises InputError as `evaluate` does, and where targets are missing, or given without need.
+    Raises InputError as `evaluate` does, and for targets that are missing or that the attack does not use.
     """
-    _check_targets(attack, targets, ids, labels)
-    with subject_of(model, (images, labels), [attack], engine=engine or Engine(), device=device) as subject:
-        if targets is not None:
-            _check_reachable(targets, labels, subject.num_classes)
-        walk = Walk(count=len(images), size=batch_size, rounds=1, chunks=None, progress=None)
-        parts = [_perturbed(subject, part, targets, ids, attack, seed=seed) for part in walk.parts()]
-    warn(subject.checks)
-    return torch.cat(parts).to(images.device)
-
-
-def _check_targets(attack: Attack, targets: Tensor | None, ids: Tensor | None, labels: Tensor) -> None:
-    if (targets is not None) != attack.targeted:
-        raise InputError("a targeted attack goes with targets" if attack.targeted else "targets need a targeted attack")
+    check_attack(attack, what="the attack")
+    if targets is None and getattr(attack, "targeted", False):
+        raise InputError("a targeted attack goes with targets")
+    if targets is not None and not (getattr(attack, "targeted", True) and accepts_targets(attack)):
+        raise InputError("targets need a targeted attack", hint="as pgd(..., targeted=True) makes it")
     for what, given in (("targets", targets), ("ids", ids)):
         if given is not None and (given.shape != labels.shape or given.is_floating_point()):
             raise InputError(f"{what} are whole numbers, one for each of the {len(labels)} images")
+    with runner_of(model, (images, labels), [attack], engine=engine, device=device, batch_size=batch_size) as runner:
+        if targets is not None:
+            _check_reachable(targets, labels, runner.target.num_classes)
+        attacked = []
+        for part in runner.parts():
+            batch, batch_labels = runner.batch(part)
+            found = attack_batch(
+                runner.target,
+                attack,
+                batch,
+                batch_labels,
+                seed=seed,
+                targets=None if targets is None else targets[part].to(batch.device),
+                keys=None if ids is None else ids[part].to(batch.device),
+            )
+            attacked.append(found.images)
+    warn(runner.checks)
+    return torch.cat(attacked).to(images.device)
+
+
+def _check_attacks(attacks: Mapping[str, AttackProtocol]) -> None:
+    if not attacks:
+        raise InputError("no attacks were given", hint='as in {"pgd": pgd(epsilon="8/255", steps=20, step_size=0.003)}')
+    check_attack_names(attacks)
+    for name, attack in attacks.items():
+        check_attack(attack, what=f"attack {name!r}")
 
 
 def _check_reachable(targets: Tensor, labels: Tensor, num_classes: int) -> None:
@@ -118,62 +141,49 @@ def _check_reachable(targets: Tensor, labels: Tensor, num_classes: int) -> None:
         )
 
 
-def _natural(subject: Subject, walk: Walk) -> Outcome:
-    def compute(first: int, last: int) -> Tensor:
-        images, _ = subject.batch(first, last)
-        return subject.victim.predict(images)[:, None]
-
-    return _outcome(subject, None, walk.gather("natural", 1, compute))
-
-
 def _attacked(
-    subject: Subject, walk: Walk, name: str, attack: Attack, natural: Tensor, *, number: int, seed: int
+    runner: Runner,
+    name: str,
+    attack: AttackProtocol,
+    natural: Tensor,
+    *,
+    number: int,
+    rounds: int,
+    seed: int,
 ) -> Outcome:
-    def compute(first: int, last: int) -> Tensor:
-        images, labels = subject.batch(first, last)
-        batch = Batch.of(images, labels, targets=subject.others(labels) if attack.targeted else None)
-        before = natural[first:last].to(labels.device)
-        found = attack_batch(subject.victim, batch, attack, seed=seed, before=before)
+    def compute(part: slice, images: Tensor, labels: Tensor) -> Tensor:
+        found = attack_batch(runner.target, attack, images, labels, seed=seed, before=natural[part].to(labels.device))
+        # Distances are measured here, not taken from the attack, whose threat model they check.
         return torch.stack([found.predictions.double(), distances(images, found.images, attack)], dim=1)
 
-    return _outcome(subject, attack, walk.gather(name, 2, compute, number=number))
+    return _outcome(runner, attack, runner.gather(name, 2, compute, number=number, rounds=rounds))
 
 
-def _outcome(subject: Subject, attack: Attack | None, rows: Tensor) -> Outcome:
+def _outcome(runner: Runner, attack: AttackProtocol | None, rows: Tensor) -> Outcome:
     return Outcome(
         attack=attack,
-        labels=subject.samples.labels.cpu(),
+        labels=runner.labels.cpu(),
         predictions=rows[:, 0].long(),
         distances=None if attack is None else rows[:, 1],
-        num_classes=subject.num_classes,
+        num_classes=runner.target.num_classes,
         seconds=float(rows[:, -1].sum()),
     )
 
 
-def _checks(subject: Subject, found: Mapping[str, Outcome], *, seed: int) -> Iterator[Check]:
+def _checks(
+    runner: Runner, attacks: Mapping[str, AttackProtocol], outcomes: Mapping[str, Outcome], *, seed: int
+) -> Iterator[Check]:
     """What can be checked once the attacks have run."""
-    victim, few = subject.victim, subject.few
+    target, few, labels = runner.target, runner.few, runner.few_labels
     yield check_mode(
-        subject.model, victim.truth, few.images, name="evaluation mode afterwards", came="still in evaluation mode"
+        runner.model, target.reference, few, name="evaluation mode afterwards", came="still in evaluation mode"
     )
-    attacks = {name: outcome.attack for name, outcome in found.items() if outcome.attack is not None}
     for name, attack in attacks.items():
-        moved = found[name].distances
+        moved = outcomes[name].distances
         assert moved is not None, "attacks measure distances"
         yield check_within(name, attack, moved)
-    yield check_gradients(victim, few, attacks.values())
-    yield check_epsilon_zero(victim, few, attacks, seed=seed)
+    yield from check_gradients(target, few, labels, attacks.values())
+    yield check_epsilon_zero(target, few, labels, attacks, seed=seed)
     for name, attack in attacks.items():
-        if attack.steps > 1:
-            yield check_more_steps(victim, few, name, attack, seed=seed)
-
-
-def _perturbed(
-    subject: Subject, part: slice, targets: Tensor | None, ids: Tensor | None, attack: Attack, *, seed: int
-) -> Tensor:
-    images, labels = subject.batch(part.start, part.stop)
-    wanted = None if targets is None else targets[part].to(labels.device)
-    keys = None if ids is None else ids[part].to(labels.device)
-    towards = None if wanted is None else wanted[:, None]
-    batch = Batch.of(images, labels, targets=towards, wanted=wanted, keys=keys)
-    return attack_batch(subject.victim, batch, attack, seed=seed).images
+        if isinstance(attack, Attack) and attack.steps > 1:
+            yield check_more_steps(target, few, labels, name, attack, seed=seed)

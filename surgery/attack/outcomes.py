@@ -1,33 +1,32 @@
-"""What an evaluation gives: outcomes for each image, accuracies with their uncertainty, paired comparisons."""
+"""The results of an evaluation: outcomes for each image, accuracies with intervals, and paired comparisons."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
+import html
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from scipy.stats import binomtest
 from torch import Tensor
 
-from surgery.attack.attack import Attack
 from surgery.attack.checks import Check
+from surgery.attack.interface import AttackProtocol
 from surgery.errors import InputError, suggest
-
-NORMAL_95 = 1.959963984540054
-"""Two-sided 95 % of the standard normal distribution."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Outcome:
-    """What became of every image.
+    """What every image is classified as under one attack.
 
-    `labels` and `predictions` `(n,)`, int64: the true class, and the one that the attacked image gets from the model
-    itself in float32. `attack` is None for images as they are, and for the worst case. `distances` `(n,)`: how far the
-    images were moved, in the norm of the attack, or None. `seconds`: how long it took.
+    `labels` and `predictions` `(n,)`, int64: the true class, and the class that the reference in float32 gives the
+    attacked image. `attack` is None for images without an attack, and for the worst case. `distances` `(n,)`: how far
+    the images were moved, in the norm of the attack, or None. `seconds`: how long it took.
     """
 
-    attack: Attack | None
+    attack: AttackProtocol | None
     labels: Tensor
     predictions: Tensor
     distances: Tensor | None
@@ -36,12 +35,12 @@ class Outcome:
 
     @property
     def per_sample(self) -> Tensor:
-        """Which images are still right, `(n,)`, bool."""
+        """Which images are classified correctly, `(n,)`, bool."""
         return self.predictions == self.labels
 
     @property
     def accuracy(self) -> float:
-        """The share of the images that are still right."""
+        """The share of the images that are classified correctly."""
         return float(self.per_sample.double().mean())
 
     @property
@@ -59,13 +58,16 @@ class Outcome:
         low, high = self.interval
         return f"Outcome({self.accuracy:.2%} of {len(self.labels)}, 95 % {low:.2%} to {high:.2%}, {self.seconds:.1f} s)"
 
+    def _repr_html_(self) -> str:
+        return _table([("", "accuracy", "95 % interval", "seconds"), ("outcome", *_columns(self))])
+
 
 @dataclass(frozen=True, kw_only=True)
 class Paired:
-    """Two evaluations of the same images.
+    """Two classifiers on the same images.
 
-    `difference`: the accuracy of the second less that of the first. `only_first`, `only_second`: how many images are
-    right in one of them only. `p_value`: of McNemar's exact test that both are equally accurate.
+    `difference`: the accuracy of the second minus that of the first. `only_first`, `only_second`: how many images only
+    one of them is right on. `p_value`: of McNemar's exact test that both are equally accurate.
     """
 
     difference: float
@@ -78,8 +80,8 @@ class Paired:
 class Evaluation(Mapping[str, Outcome]):
     """Outcomes by name: `natural`, then the attacks in their order.
 
-    `worst_case`: an image is right where it is as it is and under every attack. `checks`: what was checked. `notes`:
-    what the search ran on.
+    `worst_case`: an image is right if it is right without an attack and under every attack. `checks`: what was checked.
+    `notes`: what the search ran on.
     """
 
     outcomes: Mapping[str, Outcome]
@@ -101,28 +103,47 @@ class Evaluation(Mapping[str, Outcome]):
 
     def __repr__(self) -> str:
         rows = {**self.outcomes, "worst case": self.worst_case}
-        failed = [check.name for check in self.checks if not check.passed]
-        lines = [f"{name}: {outcome!r}" for name, outcome in rows.items()]
-        return "\n".join([*lines, f"checks that failed: {', '.join(failed) or 'none'}"])
+        width = max(map(len, rows))
+        lines = [f"{name:<{width}}  {outcome!r}" for name, outcome in rows.items()]
+        return "\n".join([f"Evaluation of {len(self.worst_case.labels)} images", *lines, *self._failed(), *self.notes])
+
+    def _repr_html_(self) -> str:
+        rows = {**self.outcomes, "worst case": self.worst_case}
+        table = [("", "accuracy", "95 % interval", "seconds"), *((name, *_columns(rows[name])) for name in rows)]
+        said = "".join(f"<p>{html.escape(line)}</p>" for line in (*self._failed(), *self.notes))
+        return f"<p>{len(self.worst_case.labels)} images</p>{_table(table)}{said}"
+
+    def _failed(self) -> list[str]:
+        """Lines on the checks: those that failed in full, otherwise how many passed."""
+        failed = [f"check {check}" for check in self.checks if not check.passed]
+        return failed or [f"all {len(self.checks)} checks passed"]
 
     def compare(self, other: Evaluation) -> dict[str, Paired]:
-        """This evaluation (the first) against another one of the same images, by what both evaluated.
+        """Compare this evaluation (the first) with another one of the same images, for each attack that both have.
 
-        Raises InputError where the labels are not the same.
+        Raises InputError if the labels are not the same.
         """
         if not torch.equal(self.worst_case.labels, other.worst_case.labels):
             raise InputError("the two evaluations are of different images: their labels differ")
-        pairs = {name: paired(self[name], other[name]) for name in self if name in other}
-        return {**pairs, "worst case": paired(self.worst_case, other.worst_case)}
+        pairs = {name: mcnemar(self[name].per_sample, other[name].per_sample) for name in self if name in other}
+        return {**pairs, "worst case": mcnemar(self.worst_case.per_sample, other.worst_case.per_sample)}
 
 
-def paired(first: Outcome, second: Outcome) -> Paired:
-    """McNemar's exact test on outcomes of the same images."""
-    mine, theirs = first.per_sample, second.per_sample
-    only_first, only_second = int((mine & ~theirs).sum()), int((~mine & theirs).sum())
+def mcnemar(first: ArrayLike | Tensor, second: ArrayLike | Tensor) -> Paired:
+    """McNemar's exact test on the same images: `first` and `second` `(n,)` say which of them are classified correctly.
+
+    Raises InputError for arrays of different lengths.
+    """
+    one, other = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
+    if one.shape != other.shape or one.ndim != 1 or not len(one):
+        raise InputError(
+            f"McNemar's test takes two arrays of the same images; got shapes {one.shape} and {other.shape}"
+        )
+    only_first, only_second = int((one & ~other).sum()), int((~one & other).sum())
+    # Images on which both agree say nothing about a difference: the others favor one side like tosses of a coin.
     changed = only_first + only_second
     return Paired(
-        difference=second.accuracy - first.accuracy,
+        difference=float(other.mean() - one.mean()),
         only_first=only_first,
         only_second=only_second,
         p_value=float(binomtest(only_first, changed).pvalue) if changed else 1.0,
@@ -130,7 +151,7 @@ def paired(first: Outcome, second: Outcome) -> Paired:
 
 
 def worst_of(outcomes: Mapping[str, Outcome]) -> Outcome:
-    """For every image the first outcome in which it is wrong, or else the last one."""
+    """For every image the first outcome in which it is wrong, otherwise the last one."""
     first, *rest = outcomes.values()
     predictions = first.predictions
     for outcome in rest:
@@ -147,8 +168,21 @@ def worst_of(outcomes: Mapping[str, Outcome]) -> Outcome:
 
 def wilson(successes: int, trials: int) -> tuple[float, float]:
     """The 95 % interval of a share (Wilson 1927): it stays in [0, 1], and is no point at 0 and 1."""
-    share, z = successes / trials, NORMAL_95
-    shrink = 1.0 / (1.0 + z * z / trials)
-    centre = shrink * (share + z * z / (2 * trials))
-    half = shrink * z * math.sqrt(share * (1.0 - share) / trials + z * z / (4 * trials * trials))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    interval = binomtest(successes, trials).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def _columns(outcome: Outcome) -> tuple[str, str, str]:
+    low, high = outcome.interval
+    return f"{outcome.accuracy:.2%}", f"{low:.2%} to {high:.2%}", f"{outcome.seconds:.1f}"
+
+
+def _table(rows: Iterable[tuple[str, ...]]) -> str:
+    """An HTML table, the first row its head."""
+    head, *body = ["".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row) for row, tag in _tagged(rows)]
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(f'<tr>{row}</tr>' for row in body)}</tbody></table>"
+
+
+def _tagged(rows: Iterable[tuple[str, ...]]) -> Iterator[tuple[tuple[str, ...], str]]:
+    for number, row in enumerate(rows):
+        yield row, "td" if number else "th"

@@ -1,8 +1,6 @@
-"""What is attacked: images in [0, 1] and their labels, out of tensors, a split or a data set, checked once."""
+"""The images that are attacked, in [0, 1], and their labels: from tensors, a split or a data set, checked once."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,68 +10,41 @@ from surgery.errors import InputError
 
 Data = tuple[Tensor, Tensor] | Split | Dataset
 """Images `(n, channels, height, width)`, floating in [0, 1] or uint8, with labels `(n,)`; a split; or a data set, of
-which the test images are meant.
+which the test images are taken.
 """
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Samples:
-    """Images `(n, channels, height, width)`, uint8 or floating in [0, 1], and labels `(n,)`, int64.
+def images_and_labels(data: Data) -> tuple[Tensor, Tensor]:
+    """Return images `(n, channels, height, width)`, uint8 or floating in [0, 1], and labels `(n,)`, int64.
 
-    `num_classes`: of a data set that says so, else None.
+    Raises InputError for images that are not in [0, 1], with the largest value, and for labels that are no classes.
     """
+    if isinstance(data, Dataset):
+        return data.test.images, data.test.labels
+    if isinstance(data, Split):
+        return data.images, data.labels
+    if not isinstance(data, (tuple, list)) or len(data) != 2 or not all(isinstance(item, Tensor) for item in data):
+        raise InputError(f"data is {type(data).__name__}; a pair of tensors, a Split or a Dataset is expected")
+    images, labels = data
+    _check_images(images)
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise InputError(f"labels are whole numbers; got {labels.dtype}")
+    if labels.shape != (len(images),):
+        raise InputError(f"labels are one for each of the {len(images)} images; got shape {tuple(labels.shape)}")
+    if int(labels.min()) < 0:
+        where = int((labels < 0).nonzero()[0])
+        raise InputError(f"image {where} has label {int(labels[where])}; labels count from 0")
+    return images, labels.long()
 
-    images: Tensor
-    labels: Tensor
-    num_classes: int | None
 
-    @staticmethod
-    def of(data: Data) -> Samples:
-        """Raises InputError for images that are not in [0, 1], naming the largest value, and for unusable labels."""
-        if isinstance(data, Dataset):
-            return Samples(images=data.test.images, labels=data.test.labels, num_classes=data.num_classes)
-        if isinstance(data, Split):
-            return Samples(images=data.images, labels=data.labels, num_classes=None)
-        if not isinstance(data, (tuple, list)) or len(data) != 2 or not all(isinstance(item, Tensor) for item in data):
-            raise InputError(f"data is a pair of tensors, a Split or a Dataset; got {type(data).__name__}")
-        images, labels = data
-        check_images(images)
-        _check_labels(labels, len(images))
-        return Samples(images=images, labels=labels.long(), num_classes=None)
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def between(self, first: int, last: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Images `(batch, ...)` as float32 in [0, 1] and labels `(batch,)`, from number `first` to before `last`."""
-        return self._on(slice(first, last), device)
-
-    def spread(self, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """At most `count` images and labels, evenly spread, as classes may come one after the other."""
-        numbers = torch.linspace(0, len(self) - 1, min(count, len(self))).round().long()
-        return self._on(numbers.to(self.labels.device), device)
-
-    def _on(self, numbers: slice | Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
-        images = self.images[numbers].to(device)
-        return as_floats(images), self.labels[numbers].to(device)
-
-    def check_outputs(self, logits: Tensor) -> int:
-        """The number of classes of a model with these outputs.
-
-        Raises InputError where they are not `(batch, K)`, or K does not fit the data or the labels.
-        """
-        if logits.dim() != 2 or logits.shape[1] < 2:
-            raise InputError(f"the model's outputs have shape {tuple(logits.shape)}; (batch, classes) is expected")
-        classes = logits.shape[1]
-        if self.num_classes is not None and classes != self.num_classes:
-            raise InputError(f"the model has {classes} outputs, the data {self.num_classes} classes")
-        largest = int(self.labels.max())
-        if largest >= classes:
-            where = int((self.labels == largest).nonzero()[0])
-            raise InputError(
-                f"image {where} has label {largest}, but the model has {classes} outputs, 0 to {classes - 1}"
-            )
-        return classes
+def check_classes(data: Data, labels: Tensor, classes: int) -> None:
+    """Raise InputError where the number of outputs of a model does not fit the data or the labels."""
+    if isinstance(data, Dataset) and classes != data.num_classes:
+        raise InputError(f"the model has {classes} outputs, the data {data.num_classes} classes")
+    largest = int(labels.max())
+    if largest >= classes:
+        where = int((labels == largest).nonzero()[0])
+        raise InputError(f"image {where} has label {largest}, but the model has {classes} outputs, 0 to {classes - 1}")
 
 
 def as_floats(images: Tensor) -> Tensor:
@@ -81,8 +52,7 @@ def as_floats(images: Tensor) -> Tensor:
     return images.float() / 255 if images.dtype == torch.uint8 else images.float()
 
 
-def check_images(images: Tensor) -> None:
-    """Raises InputError, naming the value, for images that are neither uint8 nor in [0, 1]."""
+def _check_images(images: Tensor) -> None:
     if images.dim() < 2 or not len(images):
         raise InputError(f"images have shape {tuple(images.shape)}; (n, channels, height, width) is expected")
     if images.dtype == torch.uint8:
@@ -95,19 +65,9 @@ def check_images(images: Tensor) -> None:
     if largest > 1:
         raise InputError(
             f"pixels run from 0 to 1, but the largest is {largest:g}",
-            hint="divide by 255, or hand over uint8" if largest > 2 else "normalisation belongs into the model",
+            hint="divide by 255, or give uint8 images" if largest > 2 else "normalization is a layer of the model",
         )
     if smallest < 0:
         raise InputError(
-            f"pixels run from 0 to 1, but the smallest is {smallest:g}", hint="normalisation belongs into the model"
+            f"pixels run from 0 to 1, but the smallest is {smallest:g}", hint="normalization is a layer of the model"
         )
-
-
-def _check_labels(labels: Tensor, count: int) -> None:
-    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
-        raise InputError(f"labels are whole numbers; got {labels.dtype}")
-    if labels.shape != (count,):
-        raise InputError(f"labels are one for each of the {count} images; got shape {tuple(labels.shape)}")
-    if int(labels.min()) < 0:
-        where = int((labels < 0).nonzero()[0])
-        raise InputError(f"image {where} has label {int(labels[where])}; labels count from 0")

@@ -14,9 +14,10 @@ def test_the_public_names_are_these():
     found = {name for name, value in vars(surgery.attack).items() if not name.startswith("_") and not ismodule(value)}
     assert found == {
         *("KINDS", "LOSSES", "NORMS", "PLAIN", "STARTS", "STEP_RULES"),
-        *("Attack", "Check", "Chunks", "Confusion", "Engine", "Evaluation", "EvaluationWarning", "Outcome", "Paired"),
-        *("attack_from", "confusion_matrix", "cw", "evaluate", "fgsm", "perturb", "pgd", "pixels"),
-        *("random_start", "search"),
+        *("Attack", "AttackProtocol", "Check", "Chunks", "Confusion", "Engine", "Evaluation", "EvaluationWarning"),
+        *("ImageGenerator", "Iterate", "Outcome", "Paired", "Target"),
+        *("attack_from", "attack_maker", "check_attack_names", "confusion_matrix", "cw", "evaluate", "fgsm"),
+        *("mcnemar", "perturb", "pgd", "pixels", "pixels_text", "random_start", "search", "settings_of"),
     }
 
 
@@ -135,10 +136,13 @@ def test_the_fields_of_an_attack_are_settings(attack):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"epsilon": "8/255", "steps": 20}, "at: pgd needs step_size"),
-        ({"steps": 20}, "at: pgd needs epsilon, step_size"),
-        ({"kind": "fgsm", "epsilon": "8/255", "steps": 3}, "unknown key 'steps'"),
-        ({"epsilom": "8/255", "steps": 3, "step_size": 1}, "unknown key 'epsilom'(.|\n)*did you mean 'epsilon'"),
+        ({"epsilon": "8/255", "steps": 20}, "at: pgd: the argument 'step_size' is missing"),
+        ({"steps": 20}, "at: pgd: the argument 'epsilon' is missing"),
+        ({"kind": "fgsm", "epsilon": "8/255", "steps": 3}, "at: fgsm: unknown argument 'steps'"),
+        (
+            {"epsilom": "8/255", "steps": 3, "step_size": 1},
+            "at: pgd: unknown argument 'epsilom'(.|\n)*did you mean 'epsilon'",
+        ),
         ({"kind": "pdg", "epsilon": "8/255"}, "kind is 'pdg'(.|\n)*did you mean 'pgd'"),
         ({"epsilon": 8, "steps": 20, "step_size": 0.1}, "at: epsilon 8(.|\n)*write 8/255"),
     ],

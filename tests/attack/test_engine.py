@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from surgery.attack import PLAIN, Engine, cw, evaluate, pgd
-from surgery.attack.batches import Batch, attack_batch
-from surgery.attack.engine import computes_bfloat16, prepare
+from surgery.attack.batches import attack_batch
+from surgery.attack.engine import computes_bfloat16
+from surgery.attack.target import prepare
 from surgery.errors import InputError
 
 ATTACKS = {
@@ -37,18 +38,18 @@ def test_accuracies_agree_with_those_of_the_model_itself(model, images, labels, 
 
 def test_every_success_is_one_of_the_model_in_float32(model, images, labels):
     """A search on a network that lies finds nothing that is not true."""
-    victim = prepare(model, images[:4], engine=Engine(precision="bfloat16"))
-    liar = replace(victim, quick=lambda x: -victim.quick(x))
-    found = attack_batch(liar, Batch.of(images, labels), ATTACKS["pgd"], seed=0)
+    target = prepare(model, images[:4], engine=Engine(precision="bfloat16"))
+    liar = replace(target, surrogate=lambda x: -target.surrogate(x))
+    found = attack_batch(liar, ATTACKS["pgd"], images, labels, seed=0)
     with torch.no_grad():
         assert torch.equal(found.predictions, model(found.images).argmax(1))
 
 
 def test_the_copy_is_folded_and_in_bfloat16(model, images):
-    victim = prepare(model, images[:4], engine=Engine(precision="bfloat16"))
-    assert victim.notes == ("searched on a traced copy with batch norm folded in bfloat16",)
+    target = prepare(model, images[:4], engine=Engine(precision="bfloat16"))
+    assert target.notes == ("searched on a traced copy with batch norm folded in bfloat16",)
     leaf = images[:4].clone().requires_grad_()
-    logits = victim.quick(leaf)
+    logits = target.surrogate(leaf)
     assert logits.dtype == torch.float32
     [gradient] = torch.autograd.grad(logits.sum(), leaf)
     assert gradient.dtype == torch.float32
@@ -56,9 +57,9 @@ def test_the_copy_is_folded_and_in_bfloat16(model, images):
 
 
 def test_with_everything_off_the_model_itself_is_searched(model, images):
-    victim = prepare(model, images[:4], engine=PLAIN)
-    assert victim.quick is victim.truth
-    assert victim.notes == ("searched on the model itself in float32",)
+    target = prepare(model, images[:4], engine=PLAIN)
+    assert target.surrogate is target.reference
+    assert target.notes == ("searched on the model itself in float32",)
 
 
 class Untraceable(nn.Module):
@@ -100,9 +101,9 @@ class Shy(nn.Module):
 
 
 def test_a_copy_that_disagrees_with_the_model_is_not_used(model, images):
-    victim = prepare(Shy(model), images[:4], engine=Engine(precision="float32"))
-    assert "its logits are off by 2 of the largest" in victim.notes[0]
-    assert victim.notes[-1] == "searched on the model itself in float32"
+    target = prepare(Shy(model), images[:4], engine=Engine(precision="float32"))
+    assert "its logits are off by 2 of the largest" in target.notes[0]
+    assert target.notes[-1] == "searched on the model itself in float32"
 
 
 class StraightThrough(nn.Module):

@@ -6,10 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from surgery.attack import NORMS, PLAIN, Engine, cw, evaluate, fgsm, perturb, pgd, search
-from surgery.attack.noise import image_keys
+from surgery.attack import NORMS, PLAIN, Engine, cw, evaluate, fgsm, perturb, pgd, random_start, search
 from surgery.attack.outcomes import wilson
-from surgery.attack.starts import own_start
+from surgery.attack.random_start import ImageGenerator, image_keys
 from surgery.data import Split, planted
 from surgery.errors import InputError
 
@@ -24,7 +23,7 @@ def predictions(model, images):
 
 def iterates(model, images, labels, attack, *, seed=0):
     """The start and every iterate of one search, with nothing clever about it."""
-    start = own_start(images, attack, image_keys(images), seed=seed, restart=0)
+    start = random_start(images, attack, ImageGenerator(image_keys(images), seed=seed).stream(0))
     seen = []
 
     def objective(x):
@@ -278,7 +277,7 @@ def test_targets_are_other_classes(model, images, labels, target):
 
 @pytest.mark.parametrize("change", [
     (lambda x, y: ((x * 255), y), "the largest is 25.*\n.*divide by 255"),
-    (lambda x, y: (x * 1.5, y), "the largest is 1.*\n.*normalisation"),
+    (lambda x, y: (x * 1.5, y), "the largest is 1.*\n.*normalization"),
     (lambda x, y: (x - 0.5, y), "the smallest is -0"),
     (lambda x, y: (x * float("nan"), y), "not a number"),
     (lambda x, y: (x.long(), y), "floating in .0, 1., or uint8"),
@@ -299,7 +298,7 @@ def test_bad_data_are_refused_by_name(model, images, labels, change):
 @pytest.mark.parametrize(("attacks", "message"), [
     ({}, "no attacks"),
     ({"natural": PGD}, "cannot be called 'natural'"),
-    ({"pgd": {"steps": 3}}, "is dict, not an Attack"),
+    ({"pgd": {"steps": 3}}, "is dict, not an attack"),
     ({"far": pgd(norm="L2", epsilon=128, steps=1, step_size=1)}, "any image(.|\n)*write 128/255"),
 ])  # fmt: skip
 def test_bad_attacks_are_refused_by_name(model, images, labels, attacks, message):

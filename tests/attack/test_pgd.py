@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional
 
 from surgery.attack import NORMS, pgd, random_start, search
-from surgery.attack.search import pursue
+from surgery.attack.pgd import ascend
 
 
 def images_away_from_the_edges(count=5):
@@ -97,30 +97,45 @@ def test_the_losses_of_other_images_do_not_matter(model, images):
     torch.testing.assert_close(together[2:3], alone, rtol=0, atol=1e-6)
 
 
-def test_images_that_leave_stay_as_they_were():
+def test_images_that_leave_are_not_searched_any_more():
     images = torch.full((3, 1, 2, 2), 0.5)
-    sizes = []
+    limits = torch.tensor([0.5, 0.625, 2.0])
+    sizes, seen = [], {0: [], 1: [], 2: []}
 
     def probe(iterates, rows):
         sizes.append(len(rows))
-        return iterates.flatten(1).sum(1), iterates.flatten(1)[:, 0] >= torch.tensor([0.5, 0.625, 2.0])[rows]
+        for row, iterate in zip(rows.tolist(), iterates, strict=True):
+            seen[row].append(float(iterate.detach().flatten()[0]))
+        return iterates.flatten(1).sum(1), None
 
     attack = pgd(epsilon=0.5, steps=4, step_size=0.125, start="zero")
-    found = pursue(probe, images, attack, start=images)
+    loop, rows = ascend(probe, images, attack, start=images), torch.arange(3)
+    iterate = next(loop)
+    for _ in range(4):
+        standing = iterate.images.flatten(1)[:, 0] < limits[rows]
+        rows = rows[standing]
+        iterate = loop.send(standing)
+    last = iterate.images
+    with pytest.raises(StopIteration) as end:
+        loop.send(torch.tensor([True]))
+    assert end.value.value.tolist() == [2]
     assert sizes == [3, 2, 1, 1]
-    assert found[:, 0, 0, 0].tolist() == [0.5, 0.625, 1.0]
+    assert seen == {0: [0.5], 1: [0.5, 0.625], 2: [0.5, 0.625, 0.75, 0.875]}
+    assert last[:, 0, 0, 0].tolist() == [1.0]
 
 
-def test_a_search_ends_when_all_images_left():
-    calls = []
-
-    def probe(iterates, rows):
-        calls.append(len(rows))
-        return iterates.flatten(1).sum(1), torch.ones(len(rows), dtype=torch.bool)
-
+def test_a_search_without_a_mask_keeps_all_images():
     images = torch.full((3, 1, 2, 2), 0.5)
-    pursue(probe, images, pgd(epsilon=0.5, steps=4, step_size=0.1, start="zero"), start=images)
-    assert calls == [3]
+    attack = pgd(epsilon=0.5, steps=2, step_size=0.125, start="zero")
+    iterates = list(ascend(lambda x, rows: (x.flatten(1).sum(1), None), images, attack, start=images))
+    assert [float(iterate.images[2, 0, 0, 0]) for iterate in iterates] == [0.5, 0.625, 0.75]
+
+
+def test_the_result_has_the_memory_format_of_the_start():
+    images = images_away_from_the_edges().to(memory_format=torch.channels_last)
+    attack = pgd(norm="L1", epsilon=1.0, steps=1, step_size=0.5, sparsity=0.1, start="zero")
+    found = search(lambda x: x.flatten(1).sum(1), images, attack, start=images)
+    assert found.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_a_network_in_training_mode_can_be_searched():

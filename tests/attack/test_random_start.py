@@ -5,14 +5,17 @@ import torch
 from scipy import stats
 
 from surgery.attack import NORMS, pgd, random_start
-from surgery.attack.noise import image_keys, uniform_numbers
-from surgery.attack.starts import own_start
+from surgery.attack.random_start import ImageGenerator, image_keys, uniform_numbers
 
 ATTACKS = {
     "Linf": pgd(epsilon=0.1, steps=1, step_size=0.1),
     "L2": pgd(norm="L2", epsilon=0.5, steps=1, step_size=0.1),
     "L1": pgd(norm="L1", epsilon=3.0, steps=1, step_size=0.1, sparsity=0.1),
 }
+
+
+def own_start(images, attack, keys, *, seed, restart):
+    return random_start(images, attack, ImageGenerator(keys, seed=seed).stream(restart))
 
 
 def images(count=40):
@@ -119,3 +122,55 @@ def test_the_global_random_state_is_not_used():
     state = torch.get_rng_state()
     own_start(images(), ATTACKS["L1"], image_keys(images()), seed=0, restart=0)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def generator(count=40, **arguments):
+    return ImageGenerator(image_keys(images(count)), seed=arguments.pop("seed", 0), **arguments)
+
+
+DRAWS = {
+    "uniform": lambda source: source.uniform(3, 4),
+    "normal": lambda source: source.normal(3, 4),
+    "integers": lambda source: source.integers(-2, 5, 3, 4),
+}
+
+
+@pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
+def test_an_image_gets_the_same_numbers_in_every_batch(draw):
+    together, order = generator(), torch.randperm(40, generator=torch.Generator().manual_seed(1))
+    part = generator()[order[:7]]
+    first, second = draw(together), draw(together)
+    assert first.shape == (40, 3, 4)
+    assert torch.equal(draw(part), first[order[:7]])
+    assert torch.equal(draw(part), second[order[:7]])
+    assert not torch.equal(first, second)
+
+
+def test_rows_that_are_left_continue_where_the_batch_was():
+    source, whole = generator(), generator()
+    source.uniform(2)
+    whole.uniform(2)
+    standing = torch.arange(40) % 3 == 0
+    assert torch.equal(source[standing].uniform(5), whole.uniform(5)[standing])
+    assert len(source[standing]) == 14
+
+
+def test_streams_do_not_depend_on_earlier_calls():
+    source = generator()
+    before = source.stream(3).uniform(4)
+    source.uniform(9)
+    assert torch.equal(source.stream(3).uniform(4), before)
+    second = source.stream(3)
+    second.uniform(4)
+    others = [source.stream(2), source.stream(3, 1), second, source]
+    assert all(not torch.equal(other.uniform(4), before) for other in others)
+    # The second call of a stream has numbers that no stream of a caller has.
+    assert not torch.equal(second.uniform(4), generator().stream(3, 1).uniform(4))
+
+
+def test_normal_numbers_are_normal_and_integers_uniform():
+    normal = generator().normal(500).flatten().double().numpy()
+    assert stats.kstest(normal, "norm").pvalue > 0.01
+    counts = torch.bincount(generator().integers(2, 7, 500).flatten() - 2, minlength=5)
+    assert len(counts) == 5
+    assert stats.chisquare(counts.numpy()).pvalue > 0.01
