@@ -9,12 +9,10 @@ from pathlib import Path
 
 import torch
 
-from surgery.data.cache import cached
-from surgery.data.dataset import Dataset
-from surgery.data.decoding import SUFFIXES, decode
+from surgery.data.dataset import Dataset, Split
+from surgery.data.decoding import SUFFIXES, cached, decode
 from surgery.data.draws import stream
 from surgery.data.sampling import hold_out
-from surgery.data.split import Split
 from surgery.errors import InputError, suggest
 
 TEST_SHARE = 0.2

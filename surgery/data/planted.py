@@ -15,11 +15,10 @@ from numpy.random import PCG64
 from numpy.typing import NDArray
 
 from surgery.data.checks import number, whole
-from surgery.data.dataset import Dataset
+from surgery.data.dataset import Dataset, Split
 from surgery.data.draws import UNIT, normal_integers, signs, stream
 from surgery.data.fields import BITS, smooth_fields
 from surgery.data.sampling import divide
-from surgery.data.split import Split
 from surgery.hierarchy import Hierarchy
 
 _STRENGTH = 16

@@ -1,39 +1,45 @@
-"""Data sets by name."""
+"""Data sets by name: surgery's own, and functions of users as `package.module:name`."""
 
 from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from surgery import plugins
 from surgery.data.checks import whole
 from surgery.data.dataset import Dataset
-from surgery.data.digits import digits
 from surgery.data.folders import folder
-from surgery.data.known import known
 from surgery.data.planted import planted
+from surgery.data.published import digits, published
 from surgery.data.sampling import divide
 from surgery.data.tiny_imagenet import tiny_imagenet
-from surgery.errors import InputError, suggest
+from surgery.errors import InputError, SurgeryError, suggest
 
 SOURCES: dict[str, Callable[..., Dataset]] = {
-    "cifar10": partial(known, "cifar10"),
-    "cifar100": partial(known, "cifar100"),
-    "stl10": partial(known, "stl10"),
+    "cifar10": partial(published, "cifar10"),
+    "cifar100": partial(published, "cifar100"),
+    "stl10": partial(published, "stl10"),
     "tiny-imagenet": tiny_imagenet,
     "folder": folder,
     "digits": digits,
     "planted": planted,
 }
-"""What `load` calls, each with what it takes; sizes and shares are seen to by `load` where a source does not."""
+"""The function of each data set; `load` takes care of sizes and shares that a function does not take."""
 
 DATASETS: tuple[str, ...] = tuple(SOURCES)
 
+GROUP = "surgery.datasets"
+"""The entry-point group in which installed packages register data sets."""
+
 VARIABLE = "SURGERY_DATA"
-"""The environment variable that says where data are."""
+"""The environment variable for the folder of data sets."""
+
+_COMMON = ("root", "download", "seed", "image_size", "validation", "train_size", "test_size")
+"""Arguments of `load`, passed to each function that takes them."""
 
 
 def load(
@@ -48,51 +54,86 @@ def load(
     image_size: int | None = None,
     **parameters: Any,
 ) -> Dataset:
-    """Load the data set `name`, one of `DATASETS`.
+    """Load the data set `name`: one of `DATASETS`, or a user's function `package.module:name` that returns a `Dataset`.
 
-    `root`: the folder where it is, or that has it in a folder of its own; by default that in the environment variable
-    SURGERY_DATA, or `data` where that is not set. `download`: fetch what is missing, where that is possible.
-    `train_size`, `test_size`: take only so many images, each class with its share. `validation`: the share of the
-    training images taken that is held out of them. `seed`: which training images are taken and held out; test images
-    do not depend on it, except for `planted`, where everything does. `image_size`: bring images to that many pixels
-    square. `parameters`: what the data set takes besides (`planted` its amplitudes, `tiny-imagenet` its `classes`).
+    `root`: the folder of the data set, or the folder above; by default that in the environment variable SURGERY_DATA,
+    or `data` where that is not set. `download`: download missing files, where that is possible. `train_size`,
+    `test_size`: the number of images to take, each class with its share. `validation`: the share of the training images
+    taken that is held out of them; with 0 the validation split is empty. `seed`: which training images are taken and
+    held out; test images do not depend on it, except for `planted`, where everything does. `image_size`: resize images
+    to that many pixels square. `parameters`: further arguments of the data set (`planted` has amplitudes,
+    `tiny-imagenet` has `classes`).
 
-    Raises InputError for an unknown name or parameter, for data that are not there or cannot be read, and for sizes
-    that cannot be had.
+    A user's function gets those of these arguments that it takes, and its own; sizes and shares that it does not take
+    are applied to the data set that it returns.
+
+    Raises InputError for an unknown name or parameter, for data that are missing or damaged, for sizes that are too
+    large or too small, and for a user's function that fails or returns no `Dataset`.
     """
-    source = _find(name)
-    takes = inspect.signature(source).parameters
+    reference = user_reference(name)
+    source = plugins.load(reference) if reference else _known(name)
+    signature = plugins.signature_of(source)
+    required, optional = ((), ()) if signature is None else (signature.required, signature.optional)
+    takes = {*required, *optional}
     if download and "download" not in takes:
-        raise InputError(f"{name}: cannot be downloaded", hint=f"these can: {', '.join(_downloadable())}")
-    if image_size is not None:
-        whole(image_size, "image_size", least=1)
-    common = {"download": download, "seed": seed, "image_size": image_size}
+        able = [other for other, function in SOURCES.items() if "download" in inspect.signature(function).parameters]
+        raise InputError(f"{name}: cannot be downloaded", hint=f"these can: {', '.join(able)}")
+    if image_size is not None and whole(image_size, "image_size", least=1) and "image_size" not in takes:
+        raise InputError(f"{name}: takes no image_size", hint="omit image_size: the size of its images is its own")
+    plugins.check_arguments(name, signature, parameters, provided=_COMMON)
     sizes = {"validation": validation, "train_size": train_size, "test_size": test_size}
-    given = {**common, **sizes, "root": data_root(root)}
-    _check_parameters(name, parameters, set(takes) - given.keys())
-    passed = {key: value for key, value in given.items() if key in takes and value is not None}
-    data = source(**passed, **parameters)
-    return data if "train_size" in takes else divide(data, seed=seed, **sizes)
+    given = {"root": data_root(root), "download": download, "seed": seed, "image_size": image_size, **sizes}
+    passed = {key: value for key, value in given.items() if key in takes and (value is not None or key in required)}
+    data = _call(source, name, {**passed, **parameters}) if reference else source(**passed, **parameters)
+    # None leaves a split alone: a function that takes one of the three has applied it.
+    return divide(data, seed=seed, **{key: None if key in takes else value for key, value in sizes.items()})
 
 
 def data_root(root: str | Path | None) -> Path:
-    """Where data are: `root` if it is given, or else the environment variable SURGERY_DATA, or else `data`."""
+    """The folder of data: `root` if it is given, or else the environment variable SURGERY_DATA, or else `data`."""
     return Path(os.environ.get(VARIABLE) or "data" if root is None else root).expanduser()
 
 
-def _find(name: str) -> Callable[..., Dataset]:
+def user_reference(name: str) -> str | None:
+    """The reference `package.module:name` of a user's data set; None for every other name.
+
+    A name that an installed package registers stands for its reference; surgery's own names come first.
+    """
+    return None if name in SOURCES else plugins.reference_of(name, GROUP)
+
+
+def check_dataset(name: str, parameters: Collection[str]) -> None:
+    """Check that `name` is a data set that takes these `parameters`, without running the code of a user.
+
+    Raises InputError for an unknown name, and ArgumentError, whose `key` names the parameter if one is to blame.
+    """
+    reference = user_reference(name)
+    signature = plugins.locate(reference).signature if reference else plugins.signature_of(_known(name))
+    plugins.check_arguments(name, signature, parameters, provided=_COMMON)
+
+
+def _known(name: str) -> Callable[..., Dataset]:
     if name not in SOURCES:
-        near = suggest(name.lower(), DATASETS)
-        raise InputError(f"{name}: unknown data set; there are {', '.join(DATASETS)}", hint=near)
+        registered = plugins.registered(GROUP)
+        raise InputError(
+            f"{name}: unknown data set; there are {', '.join([*DATASETS, *registered])}",
+            hint=suggest(name.lower(), [*DATASETS, *registered]) or "a function of your own is package.module:name",
+        )
     return SOURCES[name]
 
 
-def _check_parameters(name: str, parameters: dict[str, Any], own: set[str]) -> None:
-    for key in parameters:
-        if key not in own:
-            what = f"it takes {', '.join(sorted(own))} besides" if own else "it takes none of its own"
-            raise InputError(f"{name}: unknown parameter {key!r}; {what}", hint=suggest(key, own))
-
-
-def _downloadable() -> list[str]:
-    return [name for name, source in SOURCES.items() if "download" in inspect.signature(source).parameters]
+def _call(source: Any, name: str, arguments: Mapping[str, Any]) -> Dataset:
+    """Call a user's function; an exception that surgery does not raise becomes one that names the function."""
+    with plugins.current_folder_last():  # the function may import its neighbors only when it is called
+        try:
+            data = source(**arguments)
+        except SurgeryError:
+            raise
+        except Exception as error:  # a user's code may raise anything
+            raise InputError(f"{name}: calling it raised {type(error).__name__}: {error}") from error
+    if not isinstance(data, Dataset):
+        raise InputError(
+            f"{name}: expected a surgery.data.Dataset, got {type(data).__name__}",
+            hint="return surgery.data.Dataset(...) with uint8 images",
+        )
+    return data

@@ -100,7 +100,7 @@ def test_folders_that_are_not_there_are_named(plant, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="train: no folders here; each class is one"):
         load("folder", tmp_path)
     plant(tmp_path / "train", CIFAR10, 1)
-    with pytest.raises(InputError, match="no folder test/ beside train/"):
+    with pytest.raises(InputError, match="expected a folder test/ next to train/"):
         load("cifar10", tmp_path)
 
 
@@ -132,7 +132,9 @@ def test_an_image_that_cannot_be_read_is_named(plant, tmp_path: Path, how: str, 
 def test_an_image_of_another_size_is_named_and_can_be_resized(plant, tmp_path: Path) -> None:
     plant(tmp_path / "train", ["a", "b"], 3)
     Image.new("RGB", (6, 4), (9, 9, 9)).save(tmp_path / "train" / "b" / "001.png")
-    with pytest.raises(InputError, match=r"b/001.png: the image has 6 x 4 pixels, .*a/000.png has 4 x 4\n.*image_size"):
+    with pytest.raises(
+        InputError, match=r"b/001.png: expected 4 x 4 .* as in .*a/000.png, got 6 x 4\n.*image_size"
+    ):
         load("folder", tmp_path)
     data = load("folder", tmp_path, image_size=8)
     assert data.input_shape == (3, 8, 8)
@@ -173,7 +175,7 @@ def test_a_palette_with_transparency_is_read(tmp_path: Path) -> None:
 
 def test_more_than_eight_bits_are_refused(tmp_path: Path) -> None:
     Image.fromarray(np.full((2, 2), 40000, dtype=np.uint16)).save(tmp_path / "deep.png")
-    with pytest.raises(InputError, match=r"deep\.png: images have eight bits a channel; this one is .*'I;16'"):
+    with pytest.raises(InputError, match=r"deep\.png: expected an image of eight bits a channel, got .*'I;16'"):
         decode([tmp_path / "deep.png"])
 
 
@@ -224,7 +226,7 @@ def test_a_broken_cache_is_replaced(plant, tmp_path: Path, caplog: pytest.LogCap
     cache.write_bytes(whole[:-9])
     with caplog.at_level(logging.WARNING):
         assert load("folder", tmp_path).digest == first.digest
-    assert "is made anew" in caplog.text
+    assert "is replaced" in caplog.text
     assert cache.read_bytes() == whole
 
 
@@ -237,7 +239,7 @@ def test_a_folder_that_cannot_be_written_is_read_without_a_cache(
         raise PermissionError(13, "Permission denied")
 
     # Permissions do not hold for root, who may be running this.
-    monkeypatch.setattr("surgery.data.cache.Path.touch", refuse)
+    monkeypatch.setattr("surgery.data.decoding.Path.touch", refuse)
     with caplog.at_level(logging.INFO):
         assert len(load("folder", tmp_path).train)
     assert "decoded images are not kept" in caplog.text
@@ -251,6 +253,6 @@ def test_a_write_that_fails_leaves_nothing_behind(plant, tmp_path: Path, monkeyp
         path.write_bytes(b"half of it")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("surgery.data.cache.save_file", fill_the_disk)
+    monkeypatch.setattr("surgery.data.decoding.save_file", fill_the_disk)
     assert len(load("folder", tmp_path).train)
     assert [path.name for path in tmp_path.iterdir()] == ["train"]

@@ -78,11 +78,11 @@ def test_a_validation_split_of_its_own_is_kept_or_left_out() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"train_size": 201}, "own: train_size is 201, and there are 200 train images"),
-        ({"train_size": 1}, "own: train_size is 1, and there are 2 classes"),
+        ({"train_size": 201}, "own: train_size is 201, but there are 200 train images"),
+        ({"train_size": 1}, "own: train_size is 1, but there are 2 classes"),
         ({"train_size": 0}, "train_size is a whole number of at least 1; got 0"),
         ({"train_size": 10.0}, "train_size is a whole number of at least 1; got 10.0"),
-        ({"test_size": 61}, "own: test_size is 61, and there are 60 test images"),
+        ({"test_size": 61}, "own: test_size is 61, but there are 60 test images"),
         ({"validation": 1.0}, "the share of the training images that is held out, is a number from 0 to 0.9; got 1.0"),
         ({"validation": -0.1}, "got -0.1"),
         ({"validation": "5 %"}, "got '5 %'"),

@@ -6,7 +6,7 @@ import struct
 import pytest
 import torch
 
-from surgery.data import Dataset, Split, images_as_float
+from surgery.data import Dataset, Split, images_as_float, load
 from surgery.errors import InputError
 from surgery.hierarchy import Hierarchy
 
@@ -143,3 +143,35 @@ def test_a_dataset_moves_as_a_whole() -> None:
 def test_a_dataset_refuses_what_does_not_fit(changes, message: str) -> None:
     with pytest.raises(InputError, match=f"own: {message}"):
         dataset(**changes)
+
+
+def test_a_split_is_found_by_its_name() -> None:
+    data = dataset(validation=split([1]))
+    assert [data.split(which) for which in data.splits] == list(data.splits.values())
+    with pytest.raises(InputError, match=r"own: unknown split 'tset'; .*\n.*did you mean 'test'"):
+        data.split("tset")
+
+
+def test_an_empty_validation_split_is_refused_where_it_is_used() -> None:
+    data = load("planted", train_size=90, test_size=9, validation=0)
+    assert len(data.validation) == 0
+    assert data.validation.images.shape == (0, 3, 16, 16)
+    with pytest.raises(InputError, match=r"planted: the validation split has no images\n.*validation=0\.05"):
+        data.split("validation")
+    with pytest.raises(InputError, match="own: the test split has no images"):
+        dataset(test=split([])).split("test")
+
+
+def test_data_print_their_sizes_and_no_images() -> None:
+    data = load("planted", train_size=100, test_size=9, validation=0.1)
+    assert repr(data) == (
+        "Dataset 'planted': planted 3x3\n"
+        "  images: 90 train, 10 validation, 9 test; uint8 (3, 16, 16) on cpu\n"
+        "  9 classes, 3 known superclasses: A1, A2, A3, B1, B2, B3, C1, C2, C3"
+    )
+    assert repr(data.test) == "Split of 9 images: uint8 (3, 16, 16) on cpu"
+    many = tuple(f"class number {number}" for number in range(1000))
+    lines = repr(dataset(class_names=many, train=split([*range(1000)]))).splitlines()
+    assert len(lines) == 3
+    assert all(len(line) < 140 for line in lines)
+    assert lines[2].startswith("  1000 classes, no known superclasses: class number 0, ")

@@ -107,7 +107,7 @@ def test_stl_is_read_through_torchvision(tmp_path: Path, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize(("name", "folder"), [("cifar10", "cifar-10-batches-py"), ("stl10", "stl10_binary")])
 def test_what_was_looked_for_is_said(name: str, folder: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=rf"{tmp_path}: .* neither {folder}/ nor train/<class>/.*\n.*download=True"):
+    with pytest.raises(InputError, match=rf"{tmp_path}: .* expected {folder}/ or train/<class>/.*\n.*download=True"):
         load(name, tmp_path)
 
 
@@ -119,6 +119,6 @@ def test_download_is_asked_of_torchvision(tmp_path: Path, monkeypatch: pytest.Mo
         raise OSError("no network")
 
     monkeypatch.setattr(torchvision.datasets, "CIFAR10", refuse)
-    with pytest.raises(InputError, match="CIFAR-10 cannot be fetched: no network"):
+    with pytest.raises(InputError, match="CIFAR-10 cannot be downloaded: no network"):
         load("cifar10", tmp_path, download=True)
     assert asked == [(tmp_path, True)]
