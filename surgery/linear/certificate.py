@@ -130,14 +130,11 @@ def _offender(node: fx.Node, reason: str) -> Offender:
 
 def _judge(result: Probe, tolerance: float) -> tuple[Verdict, str]:
     """Conclude from the probes, or say why nothing can be concluded."""
-    if result.broken is not None:
-        return (
-            "inconclusive",
-            f"the signal is {result.broken[1]} at {result.broken[0]}; nothing can be concluded from it",
-        )
+    if result.obstacle is not None:
+        return "inconclusive", result.obstacle
     error = result.superposition_error
     if not math.isfinite(error):
-        return "inconclusive", "the probes overflow in float64"
+        return "inconclusive", "the signal of the probes overflows or vanishes at the output"
     if error > tolerance:
         return (
             "nonlinear",

@@ -151,14 +151,25 @@ def _certified(graph: Graph, certificate: AffineCertificate | None) -> AffineCer
 
 
 def _node(graph: Graph, at: str | None) -> fx.Node:
-    """The node called `at`, or the last one of the module at that path; the output by default."""
-    if at is None:
-        output = next(node for node in graph.graph.nodes if node.op == "output")
-        value: Any = output.args[0]
-        if not isinstance(value, fx.Node) or not isinstance(value.meta["twins"][0], torch.Tensor):
-            raise InputError(f"{graph.model_name} returns several tensors", hint="say which one with at")
-        return value
-    return node_at(graph, at)
+    """The node called `at`, or the last one of the module at that path; the output by default.
+
+    Raises InputError where its value is not one tensor with one row for each image: with windows or heads in the first
+    dimension, `4*N` rows do not say which image they belong to.
+    """
+    output = next(node for node in graph.graph.nodes if node.op == "output")
+    value: Any = output.args[0] if at is None else node_at(graph, at)
+    if not isinstance(value, fx.Node):
+        raise InputError(f"{graph.model_name} returns several tensors", hint="name the node of one of them with at")
+    shape = value.meta["shape"]
+    if shape is None:
+        raise InputError(f"the value of {value.name} is not one tensor", hint="name a node that reads it")
+    if not shape or shape[0] != "N":
+        sizes = ", ".join(map(str, shape))
+        raise InputError(
+            f"the value of {value.name} has the shape ({sizes}); expected (N, ...), one row for each of N images",
+            hint="name another node; surgery inspect prints the shapes of all",
+        )
+    return value
 
 
 def _waist(graph: Graph, output: fx.Node) -> fx.Node | None:

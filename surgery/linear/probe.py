@@ -11,7 +11,9 @@ import torch
 from torch import fx
 from torch.fx.node import map_arg
 
-from surgery.graph import Graph, attribute, depends_on_input
+from surgery.graph import Graph, attribute, depends_on_input, shapes
+from surgery.graph.builder import twins_of
+from surgery.graph.shapes import BATCHES
 
 COEFFICIENT = -0.7
 """The a of a x + (1 - a) y; outside [0, 1] and no simple fraction, which odd or even functions would pass."""
@@ -19,11 +21,11 @@ COEFFICIENT = -0.7
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """What the probes saw; `broken` names the first node whose signal is zero, infinite or NaN, and which."""
+    """What the probes measured; `obstacle` says why nothing can be concluded from it, or is None."""
 
     scales: Mapping[str, float]
     superposition_error: float
-    broken: tuple[str, str] | None
+    obstacle: str | None
 
 
 def probe(graph: Graph, *, generator: torch.Generator | None = None) -> Probe:
@@ -32,11 +34,31 @@ def probe(graph: Graph, *, generator: torch.Generator | None = None) -> Probe:
     The scale of a node is the root mean square of F(x) - F(y), over the square root of two, for standard normal images:
     that of its linear part.
     """
-    images = _images(graph, generator)
+    misaligned = _misaligned_output(graph)
+    if misaligned is not None:
+        return Probe(scales={}, superposition_error=math.nan, obstacle=misaligned)
+    generator = generator or torch.Generator().manual_seed(0)
+    x, y = torch.randn((2, *graph.input_shape), generator=generator, dtype=torch.float64)
+    device = next((tensor.device for tensor in graph.tensors().values()), torch.device("cpu"))
+    images = torch.stack([x, y, COEFFICIENT * x + (1 - COEFFICIENT) * y]).to(device)
     scales, error, ratio = _measure(graph, images, 1.0)
     if 1.0 < ratio < math.inf:
+        # Rounding of the constant part is as large as the linear part; images of its size bring both to one level.
         _, error, _ = _measure(graph, images * ratio, ratio)
-    return Probe(scales=scales, superposition_error=error, broken=_broken(graph, scales))
+    return Probe(scales=scales, superposition_error=error, obstacle=_broken_signal(graph, scales))
+
+
+def _misaligned_output(graph: Graph) -> str | None:
+    """Why the values of the output cannot be told apart by image, or None: they need k rows for each image."""
+    output = next(node for node in graph.graph.nodes if node.op == "output")
+    first, second = (list(tensors_in(twin)) for twin in twins_of(output.args))
+    for one, other in zip(first, second, strict=True):
+        sizes = (*one.shape[:1], *other.shape[:1])
+        rows = sizes[0] // BATCHES[0] if sizes else 0
+        if not rows or sizes != (rows * BATCHES[0], rows * BATCHES[1]):
+            shape = ", ".join(map(str, shapes.shape((one, other)) or ()))
+            return f"an output has the shape ({shape}), whose first dimension is not the images, so probes see none"
+    return None
 
 
 def run(graph: Graph, images: torch.Tensor, *, dtype: torch.dtype = torch.float64) -> Iterator[tuple[fx.Node, Any]]:
@@ -80,13 +102,6 @@ def _converted(value: Any, dtype: torch.dtype) -> Any:
     if type(value) in (tuple, list):
         return type(value)(_converted(item, dtype) for item in value)
     return value
-
-
-def _images(graph: Graph, generator: torch.Generator | None) -> torch.Tensor:
-    generator = generator or torch.Generator().manual_seed(0)
-    x, y = torch.randn((2, *graph.input_shape), generator=generator, dtype=torch.float64)
-    device = next((tensor.device for tensor in graph.tensors().values()), torch.device("cpu"))
-    return torch.stack([x, y, COEFFICIENT * x + (1 - COEFFICIENT) * y]).to(device)
 
 
 def _measure(graph: Graph, images: torch.Tensor, amplitude: float) -> tuple[dict[str, float], float, float]:
@@ -147,12 +162,15 @@ def _superposition(value: torch.Tensor) -> tuple[float, float]:
     return (error / size, float(x.abs().max()) / size) if size else (math.nan, math.inf)
 
 
-def _broken(graph: Graph, scales: Mapping[str, float]) -> tuple[str, str] | None:
-    """The first infinite or NaN scale, or the output's, if it is zero."""
-    for name, scale in scales.items():
-        if not math.isfinite(scale):
-            return name, "NaN" if math.isnan(scale) else "infinite"
-    output = next(node for node in graph.graph.nodes if node.op == "output")
-    read = [node.name for node in output.all_input_nodes]
-    dead = next((name for name in read if scales.get(name, 0.0) == 0.0), None)
-    return (dead, "zero") if dead else None
+def _broken_signal(graph: Graph, scales: Mapping[str, float]) -> str | None:
+    """The first node whose signal is infinite or NaN, or the output's, if it is zero; as a sentence."""
+    broken = next(((name, scale) for name, scale in scales.items() if not math.isfinite(scale)), None)
+    if broken is None:
+        output = next(node for node in graph.graph.nodes if node.op == "output")
+        tensors = [node.name for node in output.all_input_nodes if isinstance(node.meta["twins"][0], torch.Tensor)]
+        broken = next(((name, 0.0) for name in tensors if scales.get(name, 0.0) == 0.0), None)
+    if broken is None:
+        return None
+    name, scale = broken
+    what = "NaN" if math.isnan(scale) else "infinite" if scale else "zero"
+    return f"the signal is {what} at {name}; nothing can be concluded from it"

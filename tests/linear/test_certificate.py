@@ -154,6 +154,40 @@ def test_deep_networks_without_normalization_stay_finite():
     assert 1e140 < certificate.output_scale < 1e300
 
 
+class Head(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.layer, self.constant = nn.Linear(8, 10), nn.Parameter(torch.ones(2))
+        self.function = function
+
+    def forward(self, x):
+        return self.function(self, self.layer(x))
+
+
+WITHOUT_ROWS = {
+    "mean over the images": (lambda m, y: y.mean(0), "(10)"),
+    "multiple of three": (lambda m, y: y.mean(0)[:9], "(9)"),
+    "fewer than three": (lambda m, y: y.mean(0)[:2], "(2)"),
+    "number": (lambda m, y: y.sum(), "()"),
+    "images last": (lambda m, y: y.T, "(10, N)"),
+    "one of two outputs": (lambda m, y: {"a": y, "b": [y.sum(0)]}, "(10)"),
+    "constant": (lambda m, y: (y, m.constant), "(2)"),
+}
+
+
+@pytest.mark.parametrize("name", WITHOUT_ROWS)
+def test_an_output_without_rows_for_the_images_proves_nothing(name):
+    function, shape = WITHOUT_ROWS[name]
+    certificate = surgery.certify(surgery.trace(Head(function), torch.zeros(1, 8)))
+    assert certificate.verdict == "inconclusive"
+    assert f"the shape {shape}, whose first dimension is not the images" in certificate.reason
+
+
+@pytest.mark.parametrize("function", [lambda m, y: y.chunk(2, 1), lambda m, y: (y, None, y.shape[0])])
+def test_outputs_that_are_not_all_tensors_are_certified(function):
+    assert surgery.certify(surgery.trace(Head(function), torch.zeros(1, 8))).affine
+
+
 def test_certifying_changes_neither_graph_nor_random_state():
     graph = surgery.trace(nn.Sequential(nn.Conv2d(3, 4, 3)), EXAMPLE)
     before = {name: tensor.clone() for name, tensor in graph.tensors().items()}

@@ -105,6 +105,41 @@ def test_inner_nodes_have_maps_too(at):
     assert found.output_shape == tuple(values[found.provenance["node"]].shape[1:])
 
 
+class Windowed(nn.Module):
+    """A layer inside windows, as in Swin transformers: 4*N rows for N images."""
+
+    def __init__(self):
+        super().__init__()
+        self.inside, self.head = nn.Linear(3, 4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        windows = x.reshape(x.shape[0], 3, 2, 4, 2, 4).permute(0, 2, 4, 3, 5, 1).reshape(x.shape[0] * 4, 16, 3)
+        a, b = self.inside(windows).reshape(x.shape[0], 64, 4).split(32, 1)
+        return self.head(a.mean(1) - b.mean(1)).T
+
+
+@pytest.mark.parametrize(
+    ("at", "message"),
+    [
+        ("inside", r"inside has the shape \(4\*N, 16, 4\); expected \(N, \.\.\.\)"),
+        ("split", "split is not one tensor"),
+        ("transpose", r"shape \(3, N\)"),
+    ],
+)
+def test_a_node_without_one_row_for_each_image_is_refused(at, message):
+    graph = surgery.trace(Windowed(), torch.zeros(1, 3, 8, 8))
+    certificate = surgery.certify(surgery.linear.features_at(graph, "head"))
+    with pytest.raises(InputError, match=message):
+        extract(graph, at=at, certificate=certificate)
+
+
+def test_behind_windows_there_is_a_map():
+    torch.manual_seed(0)
+    graph = surgery.linear.features_at(surgery.trace(Windowed(), torch.zeros(1, 3, 8, 8)), "head")
+    images = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    torch.testing.assert_close(extract(graph, dtype=torch.float64)(images), in_float64(graph, images))
+
+
 def test_an_unknown_node_suggests_the_nearest(everything):
     with pytest.raises(InputError, match="did you mean 'head'"):
         extract(everything, at="haed")
