@@ -1,4 +1,4 @@
-"""`cluster`: from the correlations of classes to superclasses (Bai et al. 2021, section 4)."""
+"""`cluster`: from the correlation matrix of classes to superclasses (Bai et al. 2021, section 4)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from torch import Tensor
 from surgery.errors import InputError, suggest
 from surgery.hierarchy.hierarchy import Hierarchy, Merge
 from surgery.hierarchy.matrix import Matrix, correlations, distances
-from surgery.hierarchy.silhouette import silhouette
 from surgery.hierarchy.spectral import affinity_spectrum, spectral_labels
 
 Method = Literal["average", "complete", "single", "ward", "spectral"]
@@ -35,20 +34,22 @@ def cluster(
     `average`, `complete`, `single`: linkage on the distance 1 - C; `ward`: on sqrt(2 (1 - C)), the Euclidean distance
     of unit weight vectors; `spectral`: k-means in the eigenvectors of the affinity (1 + C) / 2.
 
-    `superclasses`: how many, 1 to K; or chosen from 2 to K / 2, so that a superclass has two classes on average: `gap`
-    takes the number at which the next merge (or eigenvalue, if spectral) is furthest from the one before; `silhouette`
-    that with the largest mean silhouette. Of equals the fewest. Both always find some: whether there is anything to
-    find is what `Hierarchy.scores` says. Spectral clustering starts anew for each number, so that its silhouettes take
-    minutes for 1,000 classes, where those of a linkage take seconds.
+    `superclasses`: their number, 1 to K; or a choice from 2 to K / 2, so that a superclass has two classes on average:
+    `gap` takes the number at which the next merge (or eigenvalue, if spectral) is furthest from the one before;
+    `silhouette` takes the number with the largest mean silhouette. Of equals the smallest number is taken. Both always
+    find superclasses, even in noise: `Hierarchy.scores` tests them against a reference. Spectral clustering is computed
+    separately for each number, so that its silhouettes take minutes for 1,000 classes, where those of a linkage take
+    seconds.
 
-    The result does not depend on the order of the classes, save where classes are exactly equally far from each other.
+    The result does not depend on the order of the classes, except where classes are exactly equally far from each
+    other.
 
-    Raises InputError for a matrix that is no correlation matrix, and for unknown methods or numbers.
+    Raises InputError for a matrix that is not a correlation matrix, and for unknown methods or numbers.
     """
     matrix = correlations(C)
     _check_options(superclasses, method, len(matrix))
     if class_names is not None and len(class_names) != len(matrix):
-        raise InputError(f"C is of {len(matrix)} classes, but {len(class_names)} class names came")
+        raise InputError(f"C has {len(matrix)} classes: expected as many class names, got {len(class_names)}")
     levels = _spectral_levels(matrix) if method == "spectral" else _linkage_levels(matrix, method)
     number = superclasses if isinstance(superclasses, int) else _choose(superclasses, distances(matrix, method), levels)
     return Hierarchy.of_labels(
@@ -58,8 +59,10 @@ def cluster(
 
 @dataclass(frozen=True, kw_only=True)
 class _Levels:
-    """What a method offers for every number of superclasses: a label for each class `(K,)`, and how clear the gap is
-    to the next number; and the dendrogram, if it makes one.
+    """The clusterings of one method, by number of superclasses.
+
+    `cut`: to a label for each class `(K,)`. `gap`: to the distance from the next larger number, in heights or
+    eigenvalues. `merges`: the dendrogram, None where the method makes none.
     """
 
     cut: Callable[[int], NDArray[np.intp]]
@@ -91,9 +94,9 @@ def _spectral_levels(matrix: Matrix) -> _Levels:
 
 
 def cut_merges(merges: Sequence[Merge], count: int) -> NDArray[np.intp]:
-    """Labels `(K,)` of the `count` clusters that are left when the last `count - 1` merges are not made.
+    """Labels `(K,)` of the `count` clusters that remain without the last `count - 1` merges.
 
-    Cutting by number and not by height gives exactly `count` where several merges are equally high.
+    Cutting by number instead of height gives exactly `count` clusters, even where several merges are equally high.
     """
     classes = len(merges) + 1
     members = {label: [label] for label in range(classes)}
@@ -113,12 +116,36 @@ def _choose(choice: Choice, distance: Matrix, levels: _Levels) -> int:
         quality = [levels.gap(count) for count in candidates]
     else:
         quality = [silhouette(distance, levels.cut(count)) for count in candidates]
-    return candidates[int(np.argmax(np.round(quality, 12)))]  # rounded, so that of equals the first is taken
+    # Rounded, because equal qualities differ in their last bits; argmax takes the first, which is the smallest number.
+    return candidates[int(np.argmax(np.round(quality, 12)))]
+
+
+def silhouette(distance: Matrix, labels: NDArray[np.intp]) -> float:
+    """The mean of (b - a) / max(a, b) over all classes, in [-1, 1] (Rousseeuw 1987).
+
+    a is a class's mean distance to the others of its superclass, b that to the nearest other superclass; a class alone
+    in its superclass counts 0. `distance`: `(K, K)`; `labels`: `(K,)`, 0 to G - 1, at least two of them.
+    """
+    # One sum over blocks of sorted rows, no loop over superclasses: this is computed for K / 2 numbers of them.
+    order = np.argsort(labels, kind="stable")
+    sizes = np.bincount(labels)
+    sums = np.add.reduceat(distance[order], np.cumsum(sizes) - sizes, axis=0)  # (G, K); distances are symmetric
+    classes = np.arange(len(labels))
+    own = sizes[labels]
+    within = sums[labels, classes] / np.maximum(own - 1, 1)
+    means = sums / sizes[:, None]
+    means[labels, classes] = np.inf
+    nearest = means.min(axis=0)
+    larger = np.maximum(within, nearest)
+    widths = np.divide(nearest - within, larger, out=np.zeros_like(within), where=(own > 1) & (larger > 0))
+    return float(widths.mean())
 
 
 def _check_options(superclasses: int | str, method: str, classes: int) -> None:
     if method not in METHODS:
-        raise InputError(f"no method {method!r}; there are {', '.join(METHODS)}", hint=suggest(str(method), METHODS))
+        raise InputError(
+            f"unknown method {method!r}; there are {', '.join(METHODS)}", hint=suggest(str(method), METHODS)
+        )
     if classes < 2:
         raise InputError("clustering needs at least two classes; C is (1, 1)")
     if isinstance(superclasses, str):

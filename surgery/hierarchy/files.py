@@ -1,4 +1,4 @@
-"""Hierarchies from TOML or JSON files, where every mistake is pointed at with file:line:column and a caret.
+"""Hierarchies from TOML or JSON files, with file:line:column and a caret for every mistake.
 
 classes = ["cat", "car", "dog"]         # optional: the order of the labels
 
@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,39 +19,31 @@ from surgery.errors import InputError, Position, suggest
 from surgery.files import existing_file
 from surgery.hierarchy.hierarchy import Hierarchy
 from surgery.hierarchy.named import named
-from surgery.toml import parse_toml
+from surgery.toml import Location, TomlDocument, parse_toml
 
 _KEYS = ("superclasses", "classes")
-
-_KEY = r"""(?:"{0}"|'{0}'|(?<![\w-]){0})(?=\s*[=:.\]])"""
-_VALUE = r"""(?:"{0}"|'{0}')"""
-"""How keys stand in TOML and JSON, and how strings do: quoted, which words in comments mostly are not."""
+_SUPERCLASSES: Location = ("superclasses",)
 
 
 def load_hierarchy(name_or_path: str | Path, *, class_names: Sequence[str] | None = None) -> Hierarchy:
     """Load a known hierarchy by its name (`cifar10`), or one from a `.toml` or `.json` file.
 
     `class_names` are the classes of the data in label order, which the hierarchy has to cover exactly. By default, a
-    file's own `classes` give the order, or else that in which it mentions them.
+    file's own `classes` give the order, or else the order in which the file mentions them.
 
     Raises InputError, with file:line:column and a caret where a file is wrong.
     """
-    if not _is_path(name_or_path):
+    path = Path(name_or_path)
+    suffix = path.suffix.lower()
+    if not (isinstance(name_or_path, Path) or suffix in (".toml", ".json") or path.is_file()):
         known = named(str(name_or_path))
         return known if class_names is None else _in_order(known, class_names, str(name_or_path))
-    path = existing_file(name_or_path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = existing_file(path).read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise InputError(f"{path}: not a text file (UTF-8 expected)") from None
-    file = _File(path=str(name_or_path), text=text)
-    data = _parse_json(file) if path.suffix.lower() == ".json" else parse_toml(text, file.path).data
-    return _from_data(file, data, class_names)
-
-
-def _is_path(name_or_path: str | Path) -> bool:
-    path = Path(name_or_path)
-    return isinstance(name_or_path, Path) or path.suffix.lower() in (".toml", ".json") or path.is_file()
+    parse = _parse_json if suffix == ".json" else parse_toml
+    return _from_document(parse(text, str(name_or_path)), class_names)
 
 
 def _in_order(known: Hierarchy, class_names: Sequence[str], name: str) -> Hierarchy:
@@ -65,91 +56,105 @@ def _in_order(known: Hierarchy, class_names: Sequence[str], name: str) -> Hierar
     return known.for_classes(class_names)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _File:
-    path: str
-    text: str
-
-    def error(self, message: str, *keys: str, values: tuple[str, ...] = (), hint: str | None = None) -> InputError:
-        """An error that points at the last of `keys` and then `values`, looking for each behind the one before."""
-        place, end = 0, 0
-        patterns = [_KEY.format(re.escape(key)) for key in keys] + [_VALUE.format(re.escape(item)) for item in values]
-        for pattern in patterns:
-            if found := re.compile(pattern).search(self.text, end):
-                place, end = found.span()
-        return InputError(self.at(place).point(message), hint=hint)
-
-    def at(self, offset: int) -> Position:
-        before = self.text[:offset]
-        line = before.count("\n")
-        text = (self.text.splitlines() or [""])[min(line, len(self.text.splitlines()) - 1)]
-        return Position(path=self.path, line=line + 1, column=offset - (before.rfind("\n") + 1) + 1, text=text)
-
-
-def _parse_json(file: _File) -> Any:
-    def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        for index, (key, _) in enumerate(pairs):
-            if key in [earlier for earlier, _ in pairs[:index]]:  # json itself would keep the last and say nothing
-                raise file.error(f"{key!r} stands here twice", key, key)
-        return dict(pairs)
-
-    try:
-        return json.loads(file.text, object_pairs_hook=distinct)
-    except json.JSONDecodeError as error:
-        raise InputError(file.at(error.pos).point(error.msg)) from None
-
-
-def _from_data(file: _File, data: Any, class_names: Sequence[str] | None) -> Hierarchy:
+def _from_document(document: TomlDocument, class_names: Sequence[str] | None) -> Hierarchy:
+    data: Any = document.data
     if not isinstance(data, dict) or not isinstance(data.get("superclasses"), dict) or not data["superclasses"]:
-        raise file.error("a hierarchy has a table 'superclasses' that maps names to lists of classes", "superclasses")
+        message = "expected a table 'superclasses' that maps names to lists of classes"
+        raise InputError(document.key_position(_SUPERCLASSES).point(message))
     for key in data:
         if key not in _KEYS:
-            raise file.error(f"unknown key {key!r}; there are {', '.join(_KEYS)}", key, hint=suggest(key, _KEYS))
-    home = _homes(file, data["superclasses"])
-    order = class_names if class_names is not None else _classes(file, data)
-    if order is not None:
-        _check_cover(file, home, tuple(order))
-    return Hierarchy.of_groups(data["superclasses"], class_names=order, method=f"file {Path(file.path).name}")
+            message = f"unknown key {key!r}; there are {', '.join(_KEYS)}"
+            raise InputError(document.key_position((key,)).point(message), hint=suggest(key, _KEYS))
+    places = _places(document)
+    if class_names is None and "classes" in data:
+        class_names = _listed_classes(document)
+    if class_names is not None:
+        for name, location in places.items():
+            if name not in class_names:
+                message = f"the data have no class {name!r}"
+                raise InputError(document.position(location).point(message), hint=suggest(name, class_names))
+        for name in class_names:
+            if name not in places:
+                message = f"class {name!r} of the data is in no superclass"
+                raise InputError(document.key_position(_SUPERCLASSES).point(message))
+    method = f"file {Path(document.path).name}"
+    return Hierarchy.of_groups(data["superclasses"], class_names=class_names, method=method)
 
 
-def _classes(file: _File, data: dict[str, Any]) -> tuple[str, ...] | None:
-    classes = data.get("classes")
-    if classes is None:
-        return None
+def _places(document: TomlDocument) -> dict[str, Location]:
+    """The place of each class, which is in exactly one superclass."""
+    places: dict[str, Location] = {}
+    for name, members in document.data["superclasses"].items():
+        location: Location = (*_SUPERCLASSES, name)
+        if not isinstance(members, list) or not members or not all(isinstance(item, str) for item in members):
+            message = f"superclass {name!r} is a list of class names that is not empty"
+            raise InputError(document.key_position(location).point(message))
+        for index, item in enumerate(members):
+            if item in places:
+                message = f"class {item!r} is already in superclass {places[item][1]!r}"
+                raise InputError(document.position((*location, index)).point(message))
+            places[item] = (*location, index)
+    return places
+
+
+def _listed_classes(document: TomlDocument) -> tuple[str, ...]:
+    classes = document.data["classes"]
     if not isinstance(classes, list) or not all(isinstance(item, str) for item in classes):
-        raise file.error("classes is a list of class names", "classes")
+        raise InputError(document.key_position(("classes",)).point("classes is a list of class names"))
     for index, item in enumerate(classes):
         if item in classes[:index]:
-            raise file.error(f"class {item!r} stands twice in classes", "classes", values=(item, item))
+            message = f"class {item!r} is listed twice in classes"
+            raise InputError(document.position(("classes", index)).point(message))
     return tuple(classes)
 
 
-def _homes(file: _File, groups: dict[str, Any]) -> dict[str, str]:
-    """The superclass of each class."""
-    home: dict[str, str] = {}
-    for name, members in groups.items():
-        if not isinstance(members, list) or not members or not all(isinstance(item, str) for item in members):
-            raise file.error(f"superclass {name!r} is a list of class names that is not empty", "superclasses", name)
-        for item in members:
-            if item in home:
-                repeated = (item, item) if home[item] == name else (item,)
-                raise file.error(
-                    f"class {item!r} is already in superclass {home[item]!r}", "superclasses", name, values=repeated
-                )
-            home[item] = name
-    return home
+_SPACE = re.compile(r"[ \t\n\r]*")
 
 
-def _check_cover(file: _File, home: dict[str, str], class_names: tuple[str, ...]) -> None:
-    for item, name in home.items():
-        if item not in class_names:
-            raise file.error(
-                f"the data have no class {item!r}",
-                "superclasses",
-                name,
-                values=(item,),
-                hint=suggest(item, class_names),
-            )
-    for item in class_names:
-        if item not in home:
-            raise file.error(f"class {item!r} of the data is in no superclass", "superclasses")
+def _parse_json(text: str, path: str) -> TomlDocument:
+    """JSON text with the positions of its keys and values, in the form in which TOML has them.
+
+    The standard library parses and refuses; a second pass over text that it accepted finds the positions.
+    """
+    values: dict[Location, int] = {}
+    keys: dict[Location, int] = {}
+
+    def place(at: int) -> tuple[int, int]:
+        return text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at)
+
+    def skip(at: int) -> int:
+        found = _SPACE.match(text, at)
+        return at if found is None else found.end()
+
+    def error(at: int, message: str) -> InputError:
+        line, column = place(at)
+        return InputError(Position(path=path, line=line, column=column, text=text.split("\n")[line - 1]).point(message))
+
+    def scan(at: int, location: Location) -> int:
+        """Record the value that starts at `at`, and return the position behind it."""
+        values[location] = at
+        if text[at] not in "[{":
+            return json.JSONDecoder().raw_decode(text, at)[1]
+        closing = "]" if text[at] == "[" else "}"
+        at, index = skip(at + 1), 0
+        while text[at] != closing:
+            part: str | int = index
+            if closing == "}":
+                part, end = json.decoder.scanstring(text, at + 1)
+                if (*location, part) in keys:  # json itself keeps the last and says nothing
+                    raise error(at, f"the key {part!r} appears twice")
+                keys[(*location, part)] = at
+                at = skip(skip(end) + 1)  # behind the colon
+            at, index = skip(scan(at, (*location, part))), index + 1
+            at = skip(at + 1) if text[at] == "," else at
+        return at + 1
+
+    try:
+        data = json.loads(text)
+        scan(skip(0), ())
+    except json.JSONDecodeError as wrong:
+        raise error(wrong.pos, wrong.msg) from None
+    except RecursionError:
+        raise error(0, "lists and objects are nested too deeply") from None
+    positions, key_positions = ({at: place(start) for at, start in found.items()} for found in (values, keys))
+    return TomlDocument(path=path, text=text, data=data, positions=positions, keys=key_positions)

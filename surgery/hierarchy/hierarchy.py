@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
+from textwrap import shorten
 
 import torch
 from numpy.typing import ArrayLike
@@ -13,7 +15,10 @@ from surgery.errors import InputError, suggest
 from surgery.hierarchy.scores import PERMUTATIONS, Scores, score
 
 Merge = tuple[int, int, float, int]
-"""A row of scipy's linkage matrix: two clusters, the height at which they merge, the classes of the new one."""
+"""A row of scipy's linkage matrix: two clusters, the height at which they merge, the size of the new cluster."""
+
+_SHOWN = 24
+"""Superclasses that are printed: one screen."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +27,7 @@ class Hierarchy:
 
     `class_names`: K different names, in label order. `superclass`: for each class the number of its superclass, in the
     order in which superclasses first appear. `names`: a name for each superclass, or None. `merges`: K - 1 rows of
-    scipy's linkage matrix, or None. `method`: how it was found: a linkage, `spectral`, or where it is from.
+    scipy's linkage matrix, or None. `method`: a linkage, `spectral`, or the source of the hierarchy.
 
     Raises InputError naming the class or superclass where these do not fit together.
     """
@@ -44,6 +49,35 @@ class Hierarchy:
             raise InputError(
                 f"a dendrogram of {len(self.class_names)} classes has one merge less; got {len(self.merges)}"
             )
+
+    def __repr__(self) -> str:
+        """The superclasses with their classes, one line each, at most a screen."""
+        rows = [f"  {name} ({size}): {members}" for name, size, members in self._rows(90)]
+        return "\n".join((self._headline, *rows))
+
+    def _repr_html_(self) -> str:
+        """The same as a table, for notebooks."""
+        rows = [
+            f"<tr><td>{escape(name)}</td><td>{size}</td><td>{escape(members)}</td></tr>"
+            for name, size, members in self._rows(300)
+        ]
+        head = "<tr><th>superclass</th><th>size</th><th>classes</th></tr>"
+        return f"<p>{escape(self._headline)}</p><table>{head}{''.join(rows)}</table>"
+
+    @property
+    def _headline(self) -> str:
+        size, dendrogram = f"{len(self.class_names)} classes", "" if self.merges is None else ", with a dendrogram"
+        return f"Hierarchy of {size} in {self.num_superclasses} superclasses ({self.method}{dendrogram})"
+
+    def _rows(self, width: int) -> Iterator[tuple[str, int, str]]:
+        """The name, the size and the classes of the first superclasses; the rest as one row."""
+        names = numbered(self.num_superclasses) if self.names is None else self.names
+        groups = self.groups
+        for name, group in zip(names[:_SHOWN], groups, strict=False):
+            members = ", ".join(self.class_names[label] for label in group)
+            yield name, len(group), shorten(members, width, placeholder=" ...")
+        if len(groups) > _SHOWN:
+            yield f"{len(groups) - _SHOWN} more", sum(map(len, groups[_SHOWN:])), "..."
 
     @staticmethod
     def of_labels(
@@ -68,8 +102,8 @@ class Hierarchy:
     ) -> Hierarchy:
         """A hierarchy from the names of the classes in each superclass.
 
-        Classes stand in the order of `class_names`, by default in that of the groups; superclasses are numbered by
-        first appearance, whatever their order in `groups`.
+        Classes are in the order of `class_names`, by default in that of the groups; superclasses are numbered by first
+        appearance, whatever their order in `groups`.
 
         Raises InputError naming a class that is missing, unknown or in two superclasses.
         """
@@ -81,7 +115,13 @@ class Hierarchy:
                     raise InputError(f"class {member!r} is in superclass {twice}")
                 home[member] = name
         order = tuple(home) if class_names is None else tuple(class_names)
-        _check_same_classes(home, order)
+        known = set(order)
+        for name, group in home.items():
+            if name not in known:
+                raise InputError(f"superclass {group!r} has the unknown class {name!r}", hint=suggest(name, order))
+        for name in order:
+            if name not in home:
+                raise InputError(f"class {name!r} is in no superclass", hint=suggest(name, home))
         names = tuple(dict.fromkeys(home[name] for name in order))
         superclass = tuple(names.index(home[name]) for name in order)
         return Hierarchy(class_names=order, superclass=superclass, names=names, method=method)
@@ -131,11 +171,11 @@ class Hierarchy:
         permutations: int = PERMUTATIONS,
         generator: torch.Generator | None = None,
     ) -> Scores:
-        """How well this hierarchy agrees with `reference`, and how well the correlations `C` `(K, K)` show that one.
+        """Scores of this hierarchy against `reference`, and of the reference in the correlations `C` `(K, K)`.
 
-        A reference has to come from elsewhere: the p-value of a hierarchy that was found in the same C means nothing.
-        `permutations` relabelings are drawn with `generator` (a fixed seed by default), or all are tried where there
-        are no more of them.
+        A reference must come from another source than C: the p-value of a hierarchy that was found in the same C means
+        nothing. `permutations` relabelings are drawn with `generator` (a fixed seed by default), or all are tried where
+        there are no more of them.
 
         Raises InputError where the classes are not the same, or the reference has one superclass or only single
         classes.
@@ -153,7 +193,7 @@ class Hierarchy:
 
 
 def numbered(count: int) -> tuple[str, ...]:
-    """The names of classes that have none: their labels."""
+    """The labels as names, for classes that have none."""
     return tuple(str(label) for label in range(count))
 
 
@@ -162,7 +202,7 @@ def _check_distinct(names: tuple[str, ...], what: str) -> None:
         raise InputError("a hierarchy needs at least one class")
     for label, name in enumerate(names):
         if not isinstance(name, str) or not name:
-            raise InputError(f"the name of {what} {label} is a text that is not empty; got {name!r}")
+            raise InputError(f"the name of {what} {label} is a non-empty string; got {name!r}")
         if name in names[:label]:
             raise InputError(f"two {what} names are {name!r}: {what} {names.index(name)} and {what} {label}")
 
@@ -171,7 +211,7 @@ def _check_assignment(class_names: tuple[str, ...], superclass: tuple[int, ...])
     if len(superclass) < len(class_names):
         raise InputError(f"class {class_names[len(superclass)]!r} has no superclass")
     if len(superclass) > len(class_names):
-        raise InputError(f"{len(superclass)} superclass numbers came for {len(class_names)} classes")
+        raise InputError(f"expected a superclass number for each of {len(class_names)} classes, got {len(superclass)}")
     next_number = 0
     for name, number in zip(class_names, superclass, strict=True):
         if not 0 <= number <= next_number:
@@ -182,18 +222,8 @@ def _check_assignment(class_names: tuple[str, ...], superclass: tuple[int, ...])
         next_number = max(next_number, number + 1)
 
 
-def _check_same_classes(home: Mapping[str, str], class_names: tuple[str, ...]) -> None:
-    known = set(class_names)
-    for name, group in home.items():
-        if name not in known:
-            raise InputError(f"superclass {group!r} has the unknown class {name!r}", hint=suggest(name, class_names))
-    for name in class_names:
-        if name not in home:
-            raise InputError(f"class {name!r} is in no superclass", hint=suggest(name, home))
-
-
 def _check_reference(names: tuple[str, ...], reference: tuple[str, ...]) -> None:
-    """Classes have to be the same in the same order; numbered ones go with any."""
+    """Check that classes are the same in the same order; numbered classes fit any names."""
     if len(names) != len(reference):
         raise InputError(f"the reference has {len(reference)} classes, this hierarchy {len(names)}")
     if numbered(len(names)) in (names, reference):

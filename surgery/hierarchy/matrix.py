@@ -1,4 +1,4 @@
-"""Correlation matrices as they come in: checked, exactly symmetric, float64."""
+"""Correlation matrices of users, checked and made exactly symmetric, and the distances made of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Matrix = NDArray[np.float64]
 
 
 def correlations(C: ArrayLike | Tensor) -> Matrix:
-    """`C` `(K, K)` as a float64 array of its own, symmetric, within [-1, 1], with ones on the diagonal.
+    """`C` `(K, K)` as a new float64 array, symmetric, within [-1, 1], with ones on the diagonal.
 
     Raises InputError naming the entry that is wrong.
     """
@@ -23,10 +23,10 @@ def correlations(C: ArrayLike | Tensor) -> Matrix:
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not matrix.size:
         raise InputError(f"a correlation matrix is (classes, classes); got shape {matrix.shape}")
     _refuse(~np.isfinite(matrix), matrix, "is not finite")
-    _refuse(np.abs(matrix - matrix.T) > TOLERANCE, matrix, "is not the same as the other way round")
+    _refuse(np.abs(matrix - matrix.T) > TOLERANCE, matrix, "differs from its mirror image")
     _refuse(np.abs(matrix) > 1 + TOLERANCE, matrix, "is outside [-1, 1]")
     off = np.abs(matrix.diagonal() - 1) > TOLERANCE
-    _refuse(np.diag(off), matrix, "is not 1, as every class's correlation with itself is")
+    _refuse(np.diag(off), matrix, "is not 1, the correlation of a class with itself")
     matrix = np.clip((matrix + matrix.T) / 2, -1.0, 1.0)
     np.fill_diagonal(matrix, 1.0)
     return matrix

@@ -1,4 +1,4 @@
-"""Would classes grouped at random show as strong blocks? A permutation test over relabelings of the classes."""
+"""A permutation test: would classes grouped at random have blocks of C as strong as those of a hierarchy?"""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from surgery.hierarchy.matrix import Matrix
 
 _CHUNK = 1 << 22
-"""Numbers in a table of relabelings: 32 MiB."""
+"""Numbers in a table of relabelings, 32 MiB; there are several such tables at a time."""
 
 _WIDE = 1 / 16
-"""From this share of the classes on, a superclass's pairs are summed faster by a matrix product than one by one."""
+"""Pairs of a superclass with at least this share of the classes are summed faster by a matrix product."""
 
 Partition = tuple[tuple[int, ...], ...]
 
@@ -25,13 +25,15 @@ Partition = tuple[tuple[int, ...], ...]
 def p_value(C: Matrix, groups: Partition, *, permutations: int, generator: torch.Generator | None) -> float:
     """The share of relabelings whose blocks are at least as strong as those of `groups`, the observed one included.
 
-    The number of pairs within superclasses is the same for all relabelings, so the block contrast is at least as large
-    exactly where the sum of C over these pairs is. All distinct partitions of the same sizes are tried where there are
-    at most `permutations`; otherwise as many are drawn, and p = (b + 1) / (m + 1) (Phipson and Smyth 2010).
+    All relabelings have the same number of pairs within superclasses. So a relabeling's block contrast is at least as
+    large exactly where its sum of C over these pairs is, and only sums are compared. All distinct partitions of the
+    same sizes are tried where there are at most `permutations`; otherwise `permutations` relabelings are drawn, and
+    p = (b + 1) / (m + 1) for b that reach the observed sum, which is never 0 (Phipson and Smyth 2010).
     """
     as_given = np.arange(len(C))[None, :]
     observed = float(_sums_within(C, groups, as_given)[0])
-    floor = observed - 1e-12 * float(np.abs(C).sum())  # what differs by rounding is as strong
+    # Sums in another order differ by rounding; without the margin, the observed partition could miss its own sum.
+    floor = observed - 1e-12 * float(np.abs(C).sum())
     if count_partitions([len(group) for group in groups]) <= permutations:
         sums = [sum(C[i, j] for group in tried for i, j in combinations(group, 2)) for tried in all_partitions(groups)]
         return float(np.mean(np.array(sums) >= floor))
@@ -58,7 +60,7 @@ def all_partitions(groups: Partition) -> Iterator[Partition]:
 
 
 def _split(members: tuple[int, ...], sizes: Counter[int]) -> Iterator[Partition]:
-    """The first class goes into a superclass of each size in turn, so that no partition comes twice."""
+    """The first class goes into a superclass of each size in turn, so that no partition is made twice."""
     if not members:
         yield ()
         return

@@ -1,4 +1,4 @@
-"""How clearly a hierarchy shows in a correlation matrix, as numbers."""
+"""Scores of a hierarchy: agreement with a reference, and how clearly the reference shows in a correlation matrix."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from surgery.hierarchy.partitions import adjusted_mutual_information, adjusted_r
 from surgery.hierarchy.permutation import p_value
 
 PERMUTATIONS = 10_000
-"""Relabelings drawn where there are too many to try them all."""
+"""Relabelings drawn where there are more of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """A hierarchy held against a reference.
+    """A hierarchy compared with a reference.
 
     `adjusted_rand_index`, `adjusted_mutual_information`: agreement of the two partitions; 1 if equal, about 0 by
     chance. `block_contrast`: mean of C within the reference's superclasses minus mean across them, diagonal left out,
@@ -76,14 +76,14 @@ def _contrast(matrix: Matrix, superclass: Sequence[int]) -> float:
     pairs = ~np.eye(len(labels), dtype=bool)
     if same.all() or not (same & pairs).any():
         what = "all classes in one superclass" if same.all() else "every class in a superclass of its own"
-        raise InputError(f"no contrast of blocks with {what}: there has to be a pair within and a pair across")
+        raise InputError(f"no contrast of blocks with {what}: expected a pair within and a pair across superclasses")
     return float(matrix[same & pairs].mean() - matrix[~same].mean())
 
 
 def _of_size(C: ArrayLike | Tensor, classes: int) -> Matrix:
     matrix = correlations(C)
     if len(matrix) != classes:
-        raise InputError(f"C is of {len(matrix)} classes, the hierarchy of {classes}")
+        raise InputError(f"C has {len(matrix)} classes: expected {classes}, as in the hierarchy")
     return matrix
 
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from surgery.errors import InputError
 from surgery.hierarchy import METHODS, adjusted_rand_index, cluster
+from surgery.hierarchy.clustering import silhouette
 from surgery.hierarchy.matrix import correlations
-from surgery.hierarchy.silhouette import silhouette
 
 seeds = st.integers(0, 2**32 - 1)
 few = settings(max_examples=20, deadline=None)
@@ -111,7 +111,7 @@ def test_two_classes_are_two_superclasses() -> None:
 
 def test_class_names_come_through() -> None:
     assert cluster(torch.eye(3), class_names=["a", "b", "c"]).class_names == ("a", "b", "c")
-    with pytest.raises(InputError, match="C is of 3 classes, but 2 class names came"):
+    with pytest.raises(InputError, match="C has 3 classes: expected as many class names, got 2"):
         cluster(torch.eye(3), class_names=["a", "b"])
 
 
@@ -145,7 +145,7 @@ BAD = {
     "empty": (torch.ones(0, 0), r"got shape \(0, 0\)"),
     "one class": (torch.ones(1, 1), "at least two classes"),
     "nan": (torch.tensor([[1, torch.nan], [torch.nan, 1]]), "classes 0 and 1, nan, is not finite"),
-    "asymmetric": (torch.tensor([[1, 0.1], [0.2, 1]]), "classes 0 and 1, 0.1, is not the same as the other way"),
+    "asymmetric": (torch.tensor([[1, 0.1], [0.2, 1]]), "classes 0 and 1, 0.1, differs from its mirror image"),
     "covariance": (torch.tensor([[4, 2.0], [2, 4]]), r"classes 0 and 0, 4, is outside \[-1, 1\]"),
     "distance": (torch.tensor([[0, 0.5], [0.5, 0]]), "classes 0 and 0, 0, is not 1"),
 }
@@ -161,7 +161,7 @@ def test_what_is_no_correlation_matrix_is_an_error(name: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"method": "avrage"}, r"no method 'avrage'(.|\n)*did you mean 'average'"),
+        ({"method": "avrage"}, r"unknown method 'avrage'(.|\n)*did you mean 'average'"),
         ({"superclasses": "gaps"}, r"got 'gaps'(.|\n)*did you mean 'gap'"),
         ({"superclasses": 0}, "3 classes make 1 to 3 superclasses, not 0"),
         ({"superclasses": 4}, "not 4"),

@@ -55,15 +55,18 @@ def test_names_are_loaded_too_and_held_against_the_classes() -> None:
 
 WRONG = {
     "no toml": ('[superclasses]\na = ["cat"\n', r"own.toml:\d+:\d+: "),
-    "no table": ("superclass = 3\n", r"own.toml:1:1: a hierarchy has a table 'superclasses'"),
-    "empty table": ("[superclasses]\n", r"own.toml:1:2: a hierarchy has a table"),
+    "no table": ("superclass = 3\n", r"own.toml:1:1: expected a table 'superclasses'"),
+    "empty table": ("[superclasses]\n", r"own.toml:1:2: expected a table"),
     "unknown key": ('order = []\n[superclasses]\na = ["cat"]\n', r"own.toml:1:1: unknown key 'order'"),
     "no list": ('[superclasses]\na = "cat"\n', r"own.toml:2:1: superclass 'a' is a list"),
     "empty list": ('[superclasses]\na = ["cat"]\nb = []\n', r"own.toml:3:1: superclass 'b' is a list"),
     "numbers": ("[superclasses]\na = [1, 2]\n", r"own.toml:2:1: superclass 'a' is a list of class names"),
     "in two": ('[superclasses]\na = ["cat"]\nb = ["dog", "cat"]\n', r"own.toml:3:13: class 'cat' is already in .*'a'"),
     "twice": ('[superclasses]\na = ["cat", "cat"]\n', r"own.toml:2:13: class 'cat' is already in superclass 'a'"),
-    "twice in order": ('classes = ["cat", "cat"]\n[superclasses]\na = ["cat"]\n', r"own.toml:1:19: .*twice in classes"),
+    "twice in order": (
+        'classes = ["cat", "cat"]\n[superclasses]\na = ["cat"]\n',
+        r"own.toml:1:19: .*listed twice",
+    ),
     "order": ('classes = "cat"\n[superclasses]\na = ["cat"]\n', r"own.toml:1:1: classes is a list"),
     "missing": (
         'classes = ["cat", "dog"]\n[superclasses]\na = ["cat"]\n',
@@ -87,14 +90,31 @@ def test_mistakes_in_a_file_are_pointed_at(name: str, tmp_path: Path) -> None:
     ("text", "message"),
     [
         ('{"superclasses": {"a": ["cat"]', r"own.json:1:\d+: Expecting"),
-        ('{"superclasses": {"a": ["cat"],\n "a": ["dog"]}}', r"own.json:2:2: 'a' stands here twice"),
-        ('["cat"]', r"own.json:1:1: a hierarchy has a table"),
+        ('{"superclasses": {"a": ["cat"],\n "a": ["dog"]}}', r"own.json:2:2: the key 'a' appears twice"),
+        ('["cat"]', r"own.json:1:1: expected a table"),
         ('{"superclasses": {"a": ["cat"],\n "b": ["cat"]}}', r"own.json:2:8: class 'cat' is already in superclass 'a'"),
+        ('{"superclasses": {"a": ["cat"]},\n "order": []}', r"own.json:2:2: unknown key 'order'"),
+        ('{"superclasses": {"a": ["cat"], "b": 3}}', r"own.json:1:33: superclass 'b' is a list"),
+        ('{"classes": ["cat", "cat"], "superclasses": {"a": ["cat"]}}', r"own.json:1:21: .*listed twice in classes"),
+        ('{"superclasses": {"a\\"}": ["{", "["],\r\n\t"b": [ "[" ]}}', r"own.json:2:9: class '\[' is already in"),
+        ("[" * 100_000, r"own.json:1:1: lists and objects are nested too deeply"),
     ],
 )
 def test_mistakes_in_json_are_pointed_at(text: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=message):
         load_hierarchy(write(tmp_path, text, "own.json"))
+
+
+def test_comments_and_equal_words_do_not_mislead_the_caret(tmp_path: Path) -> None:
+    path = write(tmp_path, '[superclasses]\na = ["cat"]\nb = [\n  # not "cat"\n  "dog", "cat",\n]\n')
+    with pytest.raises(InputError, match=r"own.toml:5:10: class 'cat' is already in superclass 'a'"):
+        load_hierarchy(path)
+    path = write(tmp_path, '[superclasses]\n"classes = 1" = ["superclasses"]\nb = 3\n[order]\n')
+    with pytest.raises(InputError, match=r"own.toml:4:2: unknown key 'order'"):
+        load_hierarchy(path)
+    path = write(tmp_path, '{"superclasses": {"b": ["a"], "a": ["a"]}}', "own.json")
+    with pytest.raises(InputError, match=r"own.json:1:37: class 'a' is already in superclass 'b'"):
+        load_hierarchy(path)
 
 
 def test_a_file_has_to_cover_the_data(tmp_path: Path) -> None:

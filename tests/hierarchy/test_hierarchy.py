@@ -43,10 +43,13 @@ def test_a_hierarchy_of_some_classes_keeps_their_superclasses() -> None:
 
 WRONG = {
     "a class name stands twice": ({"class_names": ("cat", "dog", "cat")}, "'cat': class 0 and class 2"),
-    "a class has no name": ({"class_names": ("cat", "", "dog")}, "class 1 is a text that is not empty"),
+    "a class has no name": ({"class_names": ("cat", "", "dog")}, "class 1 is a non-empty string"),
     "there is no class": ({"class_names": (), "superclass": ()}, "at least one class"),
     "a class has no superclass": ({"superclass": (0, 1)}, "class 'dog' has no superclass"),
-    "there are too many numbers": ({"superclass": (0, 1, 1, 0)}, "4 superclass numbers came for 3 classes"),
+    "there are too many numbers": (
+        {"superclass": (0, 1, 1, 0)},
+        "expected a superclass number for each of 3 classes, got 4",
+    ),
     "a number is left out": ({"superclass": (0, 2, 1)}, "superclass 2 of class 'car' is out of order"),
     "a number is negative": ({"superclass": (0, -1, 0)}, "superclass -1 of class 'car'"),
     "a superclass has no name": ({"names": ("animals",)}, "1 names for 2 superclasses"),
@@ -116,3 +119,32 @@ def test_an_unknown_data_set_is_an_error_with_the_nearest() -> None:
         named("cifr10")
     with pytest.raises(InputError, match=r"there are cifar10, stl10, cifar100(.|\n)*\.toml or \.json"):
         named("mnist")
+
+
+def test_a_hierarchy_prints_its_superclasses() -> None:
+    assert repr(named("cifar10")) == (
+        "Hierarchy of 10 classes in 2 superclasses (named cifar10)\n"
+        "  non-animals (4): airplane, automobile, ship, truck\n"
+        "  animals (6): bird, cat, deer, dog, frog, horse"
+    )
+    merges = ((0, 1, 0.5, 2), (2, 3, 1.0, 3))
+    found = Hierarchy.of_labels([0, 0, 1], merges=merges, method="average")
+    assert repr(found).splitlines() == [
+        "Hierarchy of 3 classes in 2 superclasses (average, with a dendrogram)",
+        "  0 (2): 0, 1",
+        "  1 (1): 2",
+    ]
+
+
+def test_a_large_hierarchy_prints_one_screen() -> None:
+    lines = repr(Hierarchy.of_labels([label % 300 for label in range(3000)], method="test")).splitlines()
+    assert len(lines) < 30
+    assert all(len(line) < 120 for line in lines)
+    assert lines[-1] == "  276 more (2760): ..."
+
+
+def test_a_notebook_shows_a_table_without_markup_of_names() -> None:
+    html = Hierarchy.of_groups({"<b>": ("cat", "dog & co"), "things": ("car",)}, method="test")._repr_html_()
+    assert "<td>&lt;b&gt;</td><td>2</td><td>cat, dog &amp; co</td>" in html
+    assert "Hierarchy of 3 classes in 2 superclasses (test)" in html
+    assert html.count("<tr>") == html.count("</tr>") == 3

@@ -191,7 +191,7 @@ def test_references_of_other_classes_are_an_error() -> None:
         cluster(C, class_names=REFERENCE.class_names).scores(C, named("stl10"))
     with pytest.raises(InputError, match="the reference has 100 classes, this hierarchy 10"):
         cluster(C).scores(C, named("cifar100"))
-    with pytest.raises(InputError, match="C is of 9 classes, the hierarchy of 10"):
+    with pytest.raises(InputError, match="C has 9 classes: expected 10, as in the hierarchy"):
         cluster(C).scores(torch.eye(9), REFERENCE)
 
 
