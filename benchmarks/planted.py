@@ -65,7 +65,7 @@ def trained(data: Dataset, objective: Objective, seed: int) -> Row:
     """Train, attack, cut open, cluster."""
     torch.manual_seed(seed)
     model = build("convnet", num_classes=data.num_classes, width=16)
-    plan = TrainingConfig(
+    config = TrainingConfig(
         objective=objective,
         optimizer=Optimizer(momentum=0.9, weight_decay=5e-4),
         schedule=OneCycle(learning_rate=0.05),
@@ -75,7 +75,7 @@ def trained(data: Dataset, objective: Objective, seed: int) -> Row:
         seed=seed,
     )
     start = time.perf_counter()
-    model = fit(model, data, plan).model
+    model = fit(model, data, config).model
     seconds = time.perf_counter() - start
     found = evaluate(model, data, {"PGD-20": TEST})
     linear = surgery.linearize(model, torch.zeros(1, *data.input_shape))

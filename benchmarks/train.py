@@ -25,7 +25,6 @@ from surgery.data import Augmentation, Dataset, Split
 from surgery.hierarchy import named
 from surgery.models import build
 from surgery.train import PLAIN, ClusterPenalty, Constant, Engine, Objective, Optimizer, TrainingConfig, fit
-from surgery.train.adversary import evaluating_view
 from surgery.train.batches import Batch
 from surgery.train.processes import ALONE
 from surgery.train.step import Stepper
@@ -123,7 +122,6 @@ def ours(
     objective = Objective(kind="pgd", attack=ATTACK, cluster=PENALTY if penalty else None)
     stepper = Stepper(
         model,
-        evaluating_view(model),
         images,
         objective=objective,
         optimizer=SGD,
@@ -158,7 +156,7 @@ def epochs(device: torch.device, width: int) -> None:
     data = Dataset(
         name="noise", title="noise", class_names=names, train=split, validation=few, test=few, hierarchy=None
     )
-    plan = TrainingConfig(
+    config = TrainingConfig(
         objective=Objective(kind="pgd", attack=ATTACK, cluster=PENALTY),
         optimizer=SGD,
         schedule=Constant(learning_rate=RATE),
@@ -169,7 +167,7 @@ def epochs(device: torch.device, width: int) -> None:
     )
     print("epochs of 50,000 images in batches of 128, with the penalty")
     for compiled in (False, True):
-        result = fit(build("resnet18", width=width), data, plan, device=device, engine=Engine(compile=compiled))
+        result = fit(build("resnet18", width=width), data, config, device=device, engine=Engine(compile=compiled))
         seconds = ", ".join(f"{record.seconds:.2f}" for record in result.history)
         print(f"  {'; '.join(result.notes)}: {seconds} s")
 

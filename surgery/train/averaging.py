@@ -1,21 +1,21 @@
-"""Averages of the weights along training, which are what is evaluated and kept."""
+"""Averages of the weights along a training run; the average is evaluated and kept in the place of the network."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim.swa_utils import get_ema_multi_avg_fn, get_swa_multi_avg_fn
 
 from surgery.errors import InputError
-from surgery.train.foreach import copy_all, move_all
 
 
 class Averaging(Protocol):
-    """When the average takes the weights in, and with which share."""
+    """When the average takes in the weights of the network, and how."""
 
     @property
     def start(self) -> int:
@@ -24,17 +24,24 @@ class Averaging(Protocol):
 
     @property
     def batches(self) -> int:
-        """Training batches from which the statistics of batch norm are computed anew; 0 where they are averaged."""
+        """Training batches from which the statistics of batch norm are recomputed; 0 where they are averaged."""
         ...
 
-    def share(self, taken: int, *, ends_epoch: bool) -> float | None:
-        """The share of the present weights in the new average, after `taken` earlier ones; None to leave it."""
+    def takes(self, *, ends_epoch: bool) -> bool:
+        """Whether the weights after a step are taken in; `ends_epoch` tells the last step of an epoch."""
+        ...
+
+    def update(self, average: list[Tensor], weights: list[Tensor], taken: int) -> None:
+        """Move `average`, made of `taken` > 0 earlier weights, towards `weights` in place."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExponentialAverage:
-    """After every step the average moves towards the weights by 1 - `decay`, the statistics of batch norm included."""
+    """After every step the average moves towards the weights by 1 - `decay`, the statistics of batch norm included.
+
+    Raises InputError for numbers outside their range.
+    """
 
     decay: float
     start: int = 1
@@ -42,19 +49,24 @@ class ExponentialAverage:
 
     def __post_init__(self) -> None:
         if not 0 < self.decay < 1:
-            raise InputError(f"the decay of an average is {self.decay!r}; it lies between 0 and 1")
+            raise InputError(f"expected a decay of the average between 0 and 1, got {self.decay!r}")
         _check_counts(self.start, self.batches)
 
-    def share(self, taken: int, *, ends_epoch: bool) -> float | None:
-        return 1.0 if taken == 0 else 1.0 - self.decay
+    def takes(self, *, ends_epoch: bool) -> bool:
+        return True
+
+    def update(self, average: list[Tensor], weights: list[Tensor], taken: int) -> None:
+        get_ema_multi_avg_fn(self.decay)(average, weights, taken)
 
 
 @dataclass(frozen=True, kw_only=True)
 class StochasticAverage:
     """The plain mean of the weights at the end of every epoch from `start` on (Izmailov et al. 2018).
 
-    The statistics of batch norm belong to weights that no epoch had: before an evaluation they are computed anew from
-    `batches` training batches, attacked as in training.
+    No forward pass of training used the averaged weights, so before an evaluation the statistics of batch norm are
+    recomputed from `batches` training batches, attacked as in training.
+
+    Raises InputError for numbers outside their range.
     """
 
     start: int
@@ -63,38 +75,53 @@ class StochasticAverage:
     def __post_init__(self) -> None:
         _check_counts(self.start, self.batches)
 
-    def share(self, taken: int, *, ends_epoch: bool) -> float | None:
-        return 1.0 / (taken + 1) if ends_epoch else None
+    def takes(self, *, ends_epoch: bool) -> bool:
+        return ends_epoch
+
+    def update(self, average: list[Tensor], weights: list[Tensor], taken: int) -> None:
+        get_swa_multi_avg_fn()(average, weights, taken)
 
 
-def absorb(average: nn.Module, network: nn.Module, share: float) -> None:
-    """Move the weights and buffers of `average` towards those of `network`."""
-    into, sources = _memory(average), _memory(network)
-    if share == 1.0:
-        copy_all(into, sources)
-    else:
-        move_all(into, sources, share)
+@torch.no_grad()
+def absorb(average: nn.Module, network: nn.Module, averaging: Averaging, *, taken: int) -> None:
+    """Take the weights and buffers of `network` into `average`, which has taken in `taken` earlier ones.
+
+    Whole numbers (the count of batches that batch norm keeps) are copied.
+    """
+    # torch's AveragedModel does not fit: it averages and truncates whole numbers, reads its counter from the device at
+    # every step, which makes the host wait, and its 1/(n+1) is rounded to float32.
+    pairs = list(zip(_memory(average), _memory(network), strict=True))
+    moving = [(into, source) for into, source in pairs if taken and into.is_floating_point()]
+    copied = [(into, source) for into, source in pairs if not (taken and into.is_floating_point())]
+    if moving:
+        averaging.update([into for into, _ in moving], [source for _, source in moving], taken)
+    for into, source in copied:
+        into.copy_(source)
 
 
 def _memory(network: nn.Module) -> list[Tensor]:
     return [*(parameter.detach() for parameter in network.parameters()), *network.buffers()]
 
 
-@contextmanager
-def counting_statistics(network: nn.Module) -> Iterator[None]:
-    """Forget the statistics of batch norm; those of forwards within the block are averaged with equal shares.
+@torch.no_grad()
+def recompute_statistics(network: nn.Module, batches: Iterable[Tensor], *, autocast: torch.autocast) -> None:
+    """Replace the statistics of batch norm by their means over forward passes of `batches`, with equal shares.
 
-    Only batch norm is in training mode meanwhile. The network ends in evaluation mode.
+    `autocast`: the precision of the passes. The network ends in evaluation mode.
     """
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
     momenta = [norm.momentum for norm in norms]
+    # Only batch norm is in training mode. torch's update_bn puts the whole network into it, and dropout would then
+    # increase the variances behind it, which the evaluated network does not have.
     network.eval()
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None
+        norm.momentum = None  # for torch: a cumulative mean
         norm.train()
     try:
-        yield
+        with autocast:
+            for images in batches:
+                network(images)
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
@@ -103,6 +130,6 @@ def counting_statistics(network: nn.Module) -> Iterator[None]:
 
 def _check_counts(start: int, batches: int) -> None:
     if start < 1:
-        raise InputError(f"averaging starts in epoch {start}; epochs are counted from 1")
+        raise InputError(f"expected the epoch in which averaging starts, counted from 1, got epoch {start}")
     if batches < 0:
-        raise InputError(f"{batches} batches for the statistics of batch norm; a number from 0 on is expected")
+        raise InputError(f"expected 0 or more batches for the statistics of batch norm, got {batches} batches")

@@ -1,27 +1,33 @@
-"""How training computes: precision, memory format, folding and compilation, by what helps on the device at hand."""
+"""How training computes: precision, memory format, folding and compilation, chosen by the device."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from surgery.attack.engine import PRECISIONS, Precision, computes_bfloat16
 from surgery.errors import InputError, suggest
 
 COMPILE_FROM = 2000
-"""Steps of training from which compiling on a GPU is worth its minute or two."""
+"""Steps of training from which on a GPU compiling is worth the minute or two that it takes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Engine:
-    """How training computes, which is no part of what is trained; each can be fixed by the caller.
+    """How training computes; what is trained is in the `TrainingConfig`. Each choice can be fixed by the caller.
 
     `precision`: of the network, by autocast; losses, weights and batch statistics stay in float32. `auto` is bfloat16
     where the processor computes with it. `fold`: batch norm is multiplied into the layers before it while images are
     attacked. `channels_last`: the memory format of images and weights. `compile`: torch.compile, with CUDA graphs; None
-    compiles long runs on one GPU. On two cores with bfloat16 instructions, autocast halves the time of a step, channels
-    last and folding take a tenth off each, or a quarter in narrow networks; compiling takes a minute and gives nothing.
+    compiles long runs on one GPU. On two cores with bfloat16 instructions, autocast halves the time of a step; channels
+    last and folding save a tenth each, or a quarter in narrow networks; compiling takes a minute and saves nothing.
+
+    Raises InputError for an unknown precision.
     """
 
     precision: Precision = "auto"
@@ -31,11 +37,11 @@ class Engine:
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
-            hint = suggest(str(self.precision), PRECISIONS) or f"known are {', '.join(PRECISIONS)}"
-            raise InputError(f"precision is {self.precision!r}, which training does not know", hint=hint)
+            hint = suggest(str(self.precision), PRECISIONS)
+            raise InputError(f"expected a precision of {', '.join(PRECISIONS)}, got {self.precision!r}", hint=hint)
 
     def on(self, device: torch.device, *, steps: int, processes: int) -> Engine:
-        """The engine with nothing left to choose, for a run of so many steps on `device`."""
+        """The engine with every choice made, for a run of so many steps on `device`."""
         fast = self.precision == "bfloat16" or (self.precision == "auto" and computes_bfloat16(device))
         pays = device.type == "cuda" and processes == 1 and steps >= COMPILE_FROM
         return replace(
@@ -46,11 +52,11 @@ class Engine:
 
     @property
     def dtype(self) -> torch.dtype | None:
-        """What autocast computes in, None where there is none."""
+        """The dtype of autocast, None without autocast."""
         return torch.bfloat16 if self.precision == "bfloat16" else None
 
     def autocast(self, device: torch.device) -> torch.autocast:
-        """What the network runs under on `device`."""
+        """The context in which the network runs on `device`."""
         return torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.dtype is not None)
 
     def __str__(self) -> str:
@@ -64,10 +70,77 @@ PLAIN = Engine(precision="float32", fold=False, channels_last=False, compile=Fal
 
 
 def find_device(device: torch.device | str | None) -> torch.device:
-    """The device to train on: the one named, by default a GPU where there is one; raises InputError where it is not."""
+    """The device to train on: the given one, or by default a GPU if there is one; raises InputError if it is absent."""
     try:
         found = torch.device(device if device is not None else "cuda" if torch.cuda.is_available() else "cpu")
         torch.zeros(1, device=found)
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"the device {device!s} cannot be used: {str(error).splitlines()[0]}") from error
     return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runner:
+    """A network as it is called in training: compiled or as written; `note` says why compiling failed, if it did."""
+
+    network: nn.Module
+    engine: Engine
+    note: str | None
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Logits `(batch, K)` in float32 at least, which losses need: autocast leaves them in bfloat16."""
+        with self.engine.autocast(images.device):
+            logits = self.network(images)
+        return logits if logits.dtype == torch.float64 else logits.float()
+
+    def begin_pass(self, device: torch.device) -> None:
+        """Release the outputs of earlier passes: CUDA graphs write the next ones into the same memory."""
+        if self.engine.compile and device.type == "cuda":
+            torch.compiler.cudagraph_mark_step_begin()
+
+
+def runner(network: nn.Module, batch: Tensor, engine: Engine) -> Runner:
+    """`network`, compiled for batches of the size of `batch` where the engine says so, and tried with that batch.
+
+    A network that cannot be compiled runs as written.
+    """
+    if not engine.compile:
+        return Runner(network=network, engine=engine, note=None)
+    attempt = Runner(network=_Compiled(network, len(batch)), engine=engine, note=None)
+    # The gradients that training asks for: of the parameters, or of the images where an attack runs the network.
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    images = batch.detach().requires_grad_(not trained)
+    try:
+        with buffers_kept(network):
+            attempt.begin_pass(batch.device)
+            torch.autograd.grad(attempt(images).sum(), trained or [images], allow_unused=True)
+    except Exception as error:  # of any kind, from the compiler: the network itself has run before
+        note = f"not compiled: {type(error).__name__}: {str(error).splitlines()[0]}"
+        return Runner(network=network, engine=engine, note=note)
+    return attempt
+
+
+@contextmanager
+def buffers_kept(network: nn.Module) -> Iterator[None]:
+    """Restore the buffers of `network` (the statistics of batch norm) at the end of the block."""
+    saved = [buffer.clone() for buffer in network.buffers()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, old in zip(network.buffers(), saved, strict=True):
+                buffer.copy_(old)
+
+
+class _Compiled(nn.Module):
+    """Batches of one size run compiled; any other batch (the last of an epoch) runs as written."""
+
+    def __init__(self, network: nn.Module, batch_size: int) -> None:
+        super().__init__()
+        self.network = network
+        self.batch_size = batch_size
+        # CUDA graphs, for the kernels of a 32-pixel network take less time than launching them.
+        self.run: Any = torch.compile(network, mode="reduce-overhead", dynamic=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.run(images) if len(images) == self.batch_size else self.network(images)

@@ -1,4 +1,4 @@
-"""The numbers of the batches of an epoch, kept on the device until somebody asks."""
+"""The numbers of the batches of an epoch, kept on the device until they are read."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import torch
 from torch import Tensor
 
 
-class Tally:
-    """A row of `columns` for each batch of an epoch, the first column being the loss.
+class EpochMetrics:
+    """A row of `columns` for each batch of an epoch; the first column is the loss.
 
-    Writing a row asks nothing of the device; reading one makes the host wait for all that it has asked for.
+    Writing a row does not wait for the device; reading one makes the host wait for everything queued before it.
     """
 
     def __init__(self, columns: Sequence[str], sizes: Sequence[int], device: torch.device) -> None:
-        """`sizes`: how many images each batch has."""
+        """`sizes`: the number of images of each batch."""
         self.columns = tuple(columns)
         self.sizes = torch.tensor(sizes, dtype=torch.float64, device=device)
         self.rows = torch.zeros((len(sizes), len(columns)), dtype=torch.float64, device=device)
         self.written = self._checked = 0
 
     def begin(self, rows: Tensor | None = None) -> None:
-        """Begin an epoch, of which `rows` `(batches, columns)` are known already."""
+        """Begin an epoch; `rows` `(batches, columns)` are those of its batches before a stop."""
         self.written = self._checked = 0 if rows is None else len(rows)
         if rows is not None:
             self.rows[: len(rows)] = rows.to(self.rows)
@@ -32,11 +32,6 @@ class Tally:
         """Add the row of the next batch."""
         self.rows[self.written] = row
         self.written += 1
-
-    @property
-    def known(self) -> Tensor:
-        """The rows that are written, `(batches, columns)`."""
-        return self.rows[: self.written]
 
     @property
     def loss(self) -> float:
@@ -53,6 +48,7 @@ class Tally:
         return None
 
     def means(self) -> dict[str, float]:
-        """The mean over the images of the whole epoch, by column."""
+        """The mean over the images of the whole epoch, by column; nan where the objective does not measure it."""
+        # A row is a mean over its batch, and the last batch may be smaller.
         means = (self.rows.T @ self.sizes / self.sizes.sum()).tolist()
         return dict(zip(self.columns, means, strict=True))

@@ -5,7 +5,7 @@
     trades     CE(F(x), y) + beta KL(p(x) || p(x')),               x' increases KL(p(x) || p(x')) Zhang et al. 2019
     mart       BCE(p(x'), y) + beta KL(p(x) || p(x')) (1 - p_y(x)), x' increases CE(F(x'), y)     Wang et al. 2020
 
-F are logits, p their softmax; x' stays within the attack's epsilon of x and is found in evaluation mode.
+F are logits, p their softmax; x' is within the attack's epsilon of x and is searched in evaluation mode.
 """
 
 from __future__ import annotations
@@ -15,21 +15,49 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
+from torch.nn import functional
 
 from surgery.attack import LOSSES, Attack
 from surgery.errors import InputError, suggest
-from surgery.train.losses import boosted_cross_entropy, cross_entropy, divergence, misclassification_aware
+from surgery.train.awp import WeightPerturbation
 from surgery.train.penalty import ClusterPenalty
 
 Kind = Literal["standard", "pgd", "trades", "mart"]
 Terms = dict[str, Tensor]
-"""What a loss is made of: for each term a number an image, `(batch,)`."""
+"""The terms of a loss by name, one number for each image, `(batch,)`."""
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """-log p_y(x)."""
+    return functional.cross_entropy(logits, labels, reduction="none")
+
+
+def divergence(adversarial: Tensor, clean: Tensor) -> Tensor:
+    """KL(p(x) || p(x')) = sum_k p_k(x) (log p_k(x) - log p_k(x')) from the logits at x' and at x."""
+    towards, target = functional.log_softmax(adversarial, dim=1), functional.log_softmax(clean, dim=1)
+    return functional.kl_div(towards, target, reduction="none", log_target=True).sum(1)
+
+
+def boosted_cross_entropy(adversarial: Tensor, labels: Tensor) -> Tensor:
+    """-log p_y(x') - log(1 - max_{k != y} p_k(x')) (Wang et al. 2020, eq. 8)."""
+    is_label = functional.one_hot(labels, adversarial.shape[1]).bool()
+    rival = adversarial.masked_fill(is_label, -torch.inf).argmax(1, keepdim=True)
+    # 1 - p_k is the sum of the other probabilities, whose logarithm stays finite where 1 - p_k rounds to zero.
+    others = adversarial.scatter(1, rival, -torch.inf).logsumexp(1)
+    return cross_entropy(adversarial, labels) + adversarial.logsumexp(1) - others
+
+
+def misclassification_aware(adversarial: Tensor, clean: Tensor, labels: Tensor) -> Tensor:
+    """KL(p(x) || p(x')) (1 - p_y(x)): images misclassified without an attack count more (Wang et al. 2020, eq. 11)."""
+    wrong = 1.0 - torch.exp(-cross_entropy(clean, labels))
+    return divergence(adversarial, clean) * wrong
 
 
 @dataclass(frozen=True, kw_only=True)
 class Logits:
-    """The outputs `(batch, K)` for clean and for adversarial images, as far as an objective asks for them."""
+    """The outputs `(batch, K)` for clean and for adversarial images; None where the objective does not read them."""
 
     clean: Tensor | None
     adversarial: Tensor | None
@@ -37,12 +65,12 @@ class Logits:
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """What tells one kind of objective from another.
+    """The algebra of one kind of objective.
 
     `clean`, `adversarial`: whether the loss reads the logits of these images. `weighs`: whether there is a beta.
-    `terms`: logits, labels and beta to the terms of the loss, called `names`. `inner`: what the search increases
-    `(batch,)`, from the logits of its iterate, those of the images (None unless `inner_reads_clean`), the labels and
-    the attack.
+    `terms`: the function from logits, labels and beta to the terms of the loss, which `names` lists. `inner`: the
+    function that the search increases, from the logits of its iterate, the logits of the images (None unless
+    `inner_reads_clean`), the labels and the attack to `(batch,)`.
     """
 
     clean: bool
@@ -129,33 +157,12 @@ METHODS: Mapping[str, Method] = {
         inner_reads_clean=False,
     ),
 }
-"""Objectives by name."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class WeightPerturbation:
-    """Adversarial weight perturbation (Wu et al. 2020): the loss is taken where the weights are worst nearby.
-
-    For every weight w with more than one dimension v = gamma |w| g / |g|, where g is the gradient of the loss; the step
-    is taken with the gradient at w + v, from w. `gamma` is the relative size (the authors take 0.01, and 0.005 with
-    TRADES). `start`: the first epoch, counted from one, with the perturbation.
-
-    Raises InputError where a number makes no sense.
-    """
-
-    gamma: float
-    start: int = 1
-
-    def __post_init__(self) -> None:
-        if not math.isfinite(self.gamma) or self.gamma <= 0:
-            raise InputError(f"gamma of the weight perturbation is {self.gamma!r}; a number above 0 is expected")
-        if self.start < 1:
-            raise InputError(f"the weight perturbation starts in epoch {self.start}; epochs are counted from 1")
+"""The kinds of objectives by name."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """What training minimises: a kind, its attack and weight, and what is added to it.
+    """What training minimizes: a kind, its attack and weight, and what is added to it.
 
     `attack`: for every kind but `standard`; every image takes all its steps. The loss of the attack is what the search
     of `pgd` and `mart` increases; `trades` has its own. `beta`: the weight of the second term, for `trades` and `mart`.
@@ -173,34 +180,28 @@ class Objective:
 
     def __post_init__(self) -> None:
         if self.kind not in METHODS:
-            hint = suggest(str(self.kind), METHODS) or f"known are {', '.join(METHODS)}"
+            hint = suggest(str(self.kind), METHODS) or f"known objectives are {', '.join(METHODS)}"
             raise InputError(f"{self.kind!r} is no objective", hint=hint)
-        self._check_attack()
-        self._check_beta()
-
-    @property
-    def method(self) -> Method:
-        return METHODS[self.kind]
-
-    def _check_attack(self) -> None:
-        if not self.method.adversarial:
-            if self.attack is not None:
-                raise InputError(f"{self.kind} training has no attack", hint="kind = 'pgd' trains on attacked images")
-            return
-        if self.attack is None:
-            raise InputError(f"the objective {self.kind!r} needs an attack", hint="surgery.attack.pgd makes one")
-        if self.attack.targeted or self.attack.restarts > 1:
-            raise InputError("training takes an untargeted attack without restarts")
-        if self.method.inner_reads_clean and self.attack.start == "zero":
-            raise InputError(
-                f"the loss that the search of {self.kind} increases has no gradient at the image itself",
-                hint="start = 'uniform'",
-            )
-
-    def _check_beta(self) -> None:
+        if not self.method.adversarial and self.attack is not None:
+            raise InputError(f"{self.kind} training has no attack", hint="kind = 'pgd' trains on attacked images")
+        if self.method.adversarial:
+            if self.attack is None:
+                raise InputError(f"the objective {self.kind!r} needs an attack", hint="surgery.attack.pgd makes one")
+            if self.attack.targeted or self.attack.restarts > 1:
+                raise InputError("training takes an untargeted attack without restarts")
+            # KL(p(x) || p(x')) has its minimum, zero, at x' = x.
+            if self.method.inner_reads_clean and self.attack.start == "zero":
+                raise InputError(
+                    f"the loss that the search of {self.kind} increases has no gradient at the image itself",
+                    hint="start = 'uniform'",
+                )
         if self.method.weighs and self.beta is None:
             raise InputError(f"the objective {self.kind!r} needs beta, the weight of its second term")
         if not self.method.weighs and self.beta is not None:
             raise InputError(f"the objective {self.kind!r} has no beta", hint="trades and mart have one")
         if self.beta is not None and (not math.isfinite(self.beta) or self.beta < 0):
-            raise InputError(f"beta is {self.beta!r}; a number from 0 on is expected")
+            raise InputError(f"expected a beta of 0 or more, got {self.beta!r}")
+
+    @property
+    def method(self) -> Method:
+        return METHODS[self.kind]

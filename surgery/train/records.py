@@ -1,4 +1,4 @@
-"""What training says while it runs and leaves behind, as values."""
+"""What training reports while it runs and returns at its end, as values."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ NoticeKind = Literal["probabilities", "catastrophic-overfitting", "robust-overfi
 
 @dataclass(frozen=True, kw_only=True)
 class EpochRecord:
-    """One epoch. Accuracies are shares of images; None where nobody looked.
+    """The numbers of one epoch. Accuracies are shares of images, None where they were not measured.
 
-    `parts`: what the loss is made of. `train_natural`, `train_robust`: of the training batches, at the moment when they
-    were trained on. `natural`, `robust`: of the split that the plan selects on; `robust` under its attack.
-    `learning_rate`: of the last step. `seconds`: of training, without the evaluation; not the same in two runs.
+    `parts`: the terms of the loss. `train_natural`, `train_robust`: of the training batches, with the weights before
+    each update. `natural`, `robust`: of the split that the best epoch is selected on; `robust` under the selection
+    attack. `learning_rate`: of the last step. `seconds`: of training, without the evaluation; differs between runs.
     """
 
     epoch: int
@@ -36,7 +36,7 @@ class EpochRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class Notice:
-    """Something about a training run that its owner should know, found after epoch `epoch`; 0 is before the first."""
+    """A sign that something may be wrong with a training run, found after epoch `epoch`; 0 is before the first."""
 
     epoch: int
     kind: NoticeKind
@@ -45,11 +45,11 @@ class Notice:
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """Where training is: `batch` of `batches` done in `epoch` of `epochs`, counted from one.
+    """The position of training: `batch` of `batches` is finished in `epoch` of `epochs`, counted from one.
 
-    `loss`: of the last batch. `seconds_left`: for the batches that are left, at the pace so far. `record`: the epoch
-    that has just ended, `notice`: what has just been noticed, where this is why progress is reported. `evaluated`: the
-    share of the evaluation after the epoch that is done, while it goes on.
+    `loss`: of the last batch. `seconds_left`: for the remaining batches, at the pace so far. `record`: of the epoch,
+    if it has just ended. `notice`: set if this report tells a notice. `evaluated`: the finished share of the evaluation
+    after the epoch, while it runs.
     """
 
     epoch: int
@@ -70,9 +70,9 @@ Report = Callable[[Progress], None]
 class Trained:
     """The result of a training run.
 
-    `model`: after the last epoch, in evaluation mode; with averaging the average. `best`: the state dict of the epoch
-    with the highest accuracy on `selected_on`, on the CPU, and `best_epoch` its number; of the last epoch where nothing
-    was evaluated, and `selected_on` is None then. `notes`: what it was computed with, in sentences.
+    `model`: the network after the last epoch, in evaluation mode; with averaging the average. `best`: the state dict,
+    on the CPU, of the epoch with the highest accuracy on the split `selected_on`; `best_epoch`: its number. Without
+    evaluations both are of the last epoch, and `selected_on` is None. `notes`: sentences on how it was computed.
     """
 
     model: nn.Module
@@ -85,14 +85,14 @@ class Trained:
 
     @property
     def best_model(self) -> nn.Module:
-        """A network of its own with the weights of the best epoch."""
+        """A new network with the weights of the best epoch."""
         model = copy.deepcopy(self.model)
         model.load_state_dict(dict(self.best))
         return model
 
 
 class DivergedError(SurgeryError):
-    """The loss became infinite or no number; `history` has the epochs before."""
+    """The loss or the weights became infinite or nan; `history` has the epochs before."""
 
     def __init__(self, message: str, *, hint: str, history: tuple[EpochRecord, ...]) -> None:
         super().__init__(message, hint=hint)

@@ -1,177 +1,201 @@
-"""The loop over epochs and batches: the one object of training that changes."""
+"""The loop over epochs and batches: the one object of training that changes, with a state to resume from."""
 
 from __future__ import annotations
 
 import copy
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from surgery.data import Dataset
-from surgery.train.adversary import evaluating_view
-from surgery.train.averaging import absorb
-from surgery.train.batches import Feed
+from surgery.train.averaging import absorb, recompute_statistics
+from surgery.train.batches import Batches, seed_for
 from surgery.train.config import TrainingConfig
 from surgery.train.diagnostics import notices_after
 from surgery.train.engine import Engine
-from surgery.train.metrics import Tally
+from surgery.train.metrics import EpochMetrics
 from surgery.train.processes import Processes
 from surgery.train.records import DivergedError, EpochRecord, Notice, Progress, Report
-from surgery.train.seeds import seed_for
-from surgery.train.settling import settle
 from surgery.train.step import Stepper
-from surgery.train.validation import UNKNOWN, Accuracies, accuracies
+from surgery.train.validation import UNKNOWN, accuracies
 
 SECONDS_BETWEEN_REPORTS = 1.0
-"""On a GPU, where looking at the loss makes the host wait; on a CPU there is a report after every batch."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Setting:
-    """What a training run is made of, besides the network. `dtype` is that of the network."""
-
-    data: Dataset
-    plan: TrainingConfig
-    engine: Engine
-    processes: Processes
-    dtype: torch.dtype
-
-    @property
-    def device(self) -> torch.device:
-        return self.data.train.labels.device
-
-    @property
-    def feed(self) -> Feed:
-        return Feed(
-            split=self.data.train,
-            batch_size=self.plan.batch_size,
-            augmentation=self.plan.augmentation,
-            attack=self.plan.objective.attack,
-            seed=self.plan.seed,
-            processes=self.processes,
-            dtype=self.dtype,
-            memory_format=torch.channels_last if self.engine.channels_last else torch.contiguous_format,
-        )
+"""On a GPU, where reading the loss makes the host wait; on a CPU there is a report after every batch."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Hooks:
-    """What happens outside of the loop: `report` hears of progress; `keep` writes the loop's state, at the end of every
-    epoch (it is told so) and every `seconds` within one.
+    """The effects of a trainer outside of it.
+
+    `report` receives progress. `save` receives the trainer, and whether an epoch has just ended: at the end of every
+    epoch, every `seconds` within one, and before an exception of `report` leaves the trainer.
     """
 
-    report: Report
-    keep: Callable[[Loop, bool], None]
-    seconds: float
+    report: Report = lambda progress: None
+    save: Callable[[Trainer, bool], None] = lambda trainer, ends_epoch: None
+    seconds: float = math.inf
 
 
-class Loop:
-    """Trains `network`, which it changes. Between two batches its attributes say all that goes on depends on.
+class Trainer:
+    """Trains `network` in place. Between two batches its attributes decide everything that follows.
 
-    `epoch` and `batch` are how many are done; `taken` is how many weights the average has; `seconds` is what the
-    present epoch has taken; `best` is a state dict.
+    `epoch` and `batch`: the number of finished ones. `taken`: the number of weights in the average. `seconds`: the time
+    of the present epoch. `best`: a state dict on the CPU. There is no state of a generator: everything random is a
+    function of the seed of `config`, the epoch and the batch.
     """
 
-    def __init__(self, network: nn.Module, setting: Setting) -> None:
-        self.network, self.setting, self.plan = network, setting, setting.plan
-        self.feed = setting.feed
-        self.batches = len(self.feed.sizes)
-        self.view = evaluating_view(network)
-        self.average = None if self.plan.averaging is None else copy.deepcopy(self.view)
+    def __init__(
+        self,
+        network: nn.Module,
+        data: Dataset,
+        config: TrainingConfig,
+        *,
+        engine: Engine,
+        processes: Processes,
+        hooks: Hooks | None = None,
+    ) -> None:
+        """`network` and `data` are on the same device. `engine` has every choice made, see `Engine.on`."""
+        self.network, self.data, self.config = network, data, config
+        self.engine, self.processes, self.hooks = engine, processes, hooks or Hooks()
+        self.device = data.train.labels.device
+        self.dtype = next(tensor.dtype for tensor in network.parameters() if tensor.is_floating_point())
+        self.batches = Batches(
+            split=data.train,
+            batch_size=config.batch_size,
+            augmentation=config.augmentation,
+            attack=config.objective.attack,
+            seed=config.seed,
+            processes=processes,
+            dtype=self.dtype,
+            memory_format=torch.channels_last if engine.channels_last else torch.contiguous_format,
+        )
         self.stepper = Stepper(
             network,
-            self.view,
-            self.feed.batch(0, 0, self.feed.order(0)).images,
-            objective=self.plan.objective,
-            optimizer=self.plan.optimizer,
-            engine=setting.engine,
-            processes=setting.processes,
+            self.batches.draw(0, 0, self.batches.order(0)).images,
+            objective=config.objective,
+            optimizer=config.optimizer,
+            engine=engine,
+            processes=processes,
         )
-        self.tally = Tally(self.stepper.columns, self.feed.sizes, setting.device)
+        self.average = None if config.averaging is None else copy.deepcopy(network).requires_grad_(False).eval()
+        self.metrics = EpochMetrics(self.stepper.columns, self.batches.sizes, self.device)
         self.epoch = self.batch = self.taken = self.best_epoch = 0
         self.seconds, self.best_score = 0.0, -math.inf
         self.best: dict[str, Tensor] = {}
         self.history: list[EpochRecord] = []
         self.notices: list[Notice] = []
-        self._begun = self._told = self._kept = time.perf_counter()
-        self._before = 0
+        self._begun = self._told = self._saved = time.perf_counter()
+        self._done_before = 0
 
     @property
     def done(self) -> int:
-        """How many steps are done."""
-        return self.epoch * self.batches + self.batch
+        """The number of finished steps."""
+        return self.epoch * len(self.batches.sizes) + self.batch
 
     @property
     def result(self) -> nn.Module:
-        """The network that is evaluated and kept, in evaluation mode: the average, once it has taken weights in."""
-        return self.average if self.average is not None and self.taken else self.view
+        """The network that is evaluated and kept, in evaluation mode: the average, once it has taken in weights."""
+        return self.average if self.average is not None and self.taken else self.stepper.view
 
-    def run(self, hooks: Hooks) -> None:
-        """Train until the last epoch of the plan is done."""
-        self._begun = self._told = self._kept = time.perf_counter()
-        self._before = self.done
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that later batches depend on: tensors (not copied) by name, and data that JSON can hold."""
+        # The velocity is only there for parameters that were moved, and not at all without momentum.
+        velocity = {
+            name: self.stepper.optimizer.state.get(parameter, {}).get(_VELOCITY)
+            for name, parameter in self.network.named_parameters()
+        }
+        return {
+            "network": _memory(self.network),
+            "velocity": {name: tensor for name, tensor in velocity.items() if tensor is not None},
+            "average": {} if self.average is None else _memory(self.average),
+            "best": self.best,
+            "rows": self.metrics.rows[: self.batch],
+            "epoch": self.epoch,
+            "batch": self.batch,
+            "seconds": self.seconds,
+            "taken": self.taken,
+            "best_epoch": self.best_epoch,
+            "best_score": self.best_score,
+            "history": [asdict(record) for record in self.history],
+            "notices": [asdict(notice) for notice in self.notices],
+        }
+
+    @torch.no_grad()
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from the state of a trainer of the same configuration, data and architecture."""
+        # Copied into the present memory, which the evaluating view shares and which may be channels last.
+        for name, tensor in _memory(self.network).items():
+            tensor.copy_(state["network"][name])
+        if self.average is not None:
+            for name, tensor in _memory(self.average).items():
+                tensor.copy_(state["average"][name])
+        for name, tensor in state["velocity"].items():
+            parameter = self.network.get_parameter(name)
+            self.stepper.optimizer.state[parameter][_VELOCITY] = torch.empty_like(parameter).copy_(tensor)
+        self.metrics.begin(state["rows"])
+        self.epoch, self.batch, self.seconds = state["epoch"], state["batch"], state["seconds"]
+        self.taken, self.best_epoch, self.best_score = state["taken"], state["best_epoch"], state["best_score"]
+        self.best = dict(state["best"])
+        self.history = [EpochRecord(**entry) for entry in state["history"]]
+        self.notices = [Notice(**entry) for entry in state["notices"]]
+
+    def run(self) -> None:
+        """Train until the last epoch is finished."""
+        self._begun = self._told = self._saved = time.perf_counter()
+        self._done_before = self.done
         for notice in self.notices if self.done == 0 else ():
-            self._tell(hooks, epoch=1, notice=notice)
-        while self.epoch < self.plan.epochs:
-            self._train(hooks)
-            self._finish(hooks)
+            self._tell(epoch=1, notice=notice)
+        while self.epoch < self.config.epochs:
+            self._train_epoch()
+            self._end_epoch()
 
-    def _train(self, hooks: Hooks) -> None:
-        """The batches of the present epoch that are not done yet."""
+    def _train_epoch(self) -> None:
+        """Train on the batches of the present epoch that are left."""
         begun = time.perf_counter() - self.seconds
-        order = self.feed.order(self.epoch)
-        while self.batch < self.batches:
-            self.tally.write(self._step(order))
+        order = self.batches.order(self.epoch)
+        perturbation, averaging = self.config.objective.perturbation, self.config.averaging
+        perturb = perturbation is not None and self.epoch + 1 >= perturbation.start
+        while self.batch < len(self.batches.sizes):
+            # Dropout draws from the global generator, which `fit` restores at its end.
+            torch.manual_seed(seed_for(self.config.seed, "network", self.epoch, self.batch, self.processes.rank))
+            batch = self.batches.draw(self.epoch, self.batch, order)
+            self.metrics.write(self.stepper.step(batch, rate=self._rate(self.done), perturb=perturb))
             self.batch += 1
-            self._take()
+            ends_epoch = self.batch == len(self.batches.sizes)
+            if averaging is not None and self.epoch + 1 >= averaging.start and averaging.takes(ends_epoch=ends_epoch):
+                assert self.average is not None, "a configuration with averaging has an average"
+                absorb(self.average, self.network, averaging, taken=self.taken)
+                self.taken += 1
             self.seconds = time.perf_counter() - begun
-            self._pause(hooks)
-        self._check_finite()  # which waits for the device
+            self._pause()
+        self._check_finite()  # which waits for the device: only now is the epoch over
         self.seconds = time.perf_counter() - begun
 
-    def _step(self, order: Tensor) -> Tensor:
-        # Dropout draws from the global generator, which `fit` puts back: it too becomes a function of the place.
-        torch.manual_seed(seed_for(self.plan.seed, "network", self.epoch, self.batch, self.setting.processes.rank))
-        batch = self.feed.batch(self.epoch, self.batch, order)
-        move = self.plan.objective.perturbation
-        return self.stepper.step(
-            batch, rate=self._rate(self.done), perturb=move is not None and self.epoch + 1 >= move.start
-        )
-
     def _rate(self, step: int) -> float:
-        return self.plan.schedule.at(step, batches=self.batches, epochs=self.plan.epochs)
+        return self.config.schedule.at(step, batches=len(self.batches.sizes), epochs=self.config.epochs)
 
-    def _take(self) -> None:
-        """Take the weights into the average, where the plan wants that now."""
-        averaging = self.plan.averaging
-        if averaging is None or self.average is None or self.epoch + 1 < averaging.start:
-            return
-        share = averaging.share(self.taken, ends_epoch=self.batch == self.batches)
-        if share is not None:
-            absorb(self.average, self.network, share)
-            self.taken += 1
-
-    def _pause(self, hooks: Hooks) -> None:
-        """Between two batches: look, report and keep, as often as is due."""
+    def _pause(self) -> None:
+        """Between two batches: check the loss, report and save, as often as each is due."""
         now = time.perf_counter()
-        if self.setting.device.type == "cpu" or now - self._told >= SECONDS_BETWEEN_REPORTS:
+        if self.device.type == "cpu" or now - self._told >= SECONDS_BETWEEN_REPORTS:
             self._told = now
             self._check_finite()
-            self._tell(hooks, epoch=self.epoch + 1)
-        if now - self._kept >= hooks.seconds:
+            self._tell(epoch=self.epoch + 1)
+        if now - self._saved >= self.hooks.seconds:
             self._check_finite()
-            self._keep(hooks, ends_epoch=False)
+            self._save(ends_epoch=False)
 
     def _check_finite(self) -> None:
-        wrong = self.tally.first_not_finite()
+        wrong = self.metrics.first_not_finite()
         if wrong is not None:
-            self._diverged(f"batch {wrong[0]} of {self.batches}: the loss is {wrong[1]}")
+            self._fail(f"batch {wrong[0]} of {len(self.batches.sizes)}: the loss is {wrong[1]}")
 
-    def _diverged(self, what: str) -> None:
+    def _fail(self, what: str) -> None:
         raise DivergedError(
             f"epoch {self.epoch + 1}, {what}",
             hint="try a lower learning rate, or one that grows at first (one-cycle); in bfloat16, try float32."
@@ -179,107 +203,105 @@ class Loop:
             history=tuple(self.history),
         )
 
-    def _finish(self, hooks: Hooks) -> None:
-        """The end of an epoch: evaluate, record, choose, keep, tell."""
-        epoch, evaluates = self.epoch + 1, self.plan.evaluates(self.epoch + 1)
-        if evaluates or epoch == self.plan.epochs:
-            self._settle()
-        found = self._evaluate(hooks) if evaluates else UNKNOWN
-        self.history.append(self._record(found))
-        self._choose(epoch, found)
-        fresh = self._notice()
-        self.epoch, self.batch, self.seconds = epoch, 0, 0.0
-        self._keep(hooks, ends_epoch=True)
-        self._tell(hooks, epoch=epoch, record=self.history[-1])
-        for notice in fresh:
-            self._tell(hooks, epoch=epoch, notice=notice)
-        self.tally.begin()
-
-    def _settle(self) -> None:
-        averaging = self.plan.averaging
-        if averaging is not None and averaging.batches and self.average is not None and self.taken:
-            settle(self.average, self.stepper, self.feed, epoch=self.epoch, batches=averaging.batches)
-
-    def _evaluate(self, hooks: Hooks) -> Accuracies:
-        if not all(bool(tensor.isfinite().all()) for tensor in self.result.parameters()):
-            self._diverged("after its last batch: the weights are not finite")
-        setting = self.setting
-        return accuracies(
-            self.result,
-            setting.data.splits[self.plan.select_on],
-            self.plan,
-            engine=setting.engine,
-            dtype=setting.dtype,
-            processes=setting.processes,
-            progress=lambda done, total: self._tell(hooks, epoch=self.epoch + 1, evaluated=done / total),
-        )
-
-    def _record(self, found: Accuracies) -> EpochRecord:
-        means = self.tally.means()
-        return EpochRecord(
-            epoch=self.epoch + 1,
+    def _end_epoch(self) -> None:
+        """Evaluate, record, select the best epoch, save and report."""
+        epoch, evaluates = self.epoch + 1, self.config.evaluates(self.epoch + 1)
+        if evaluates or epoch == self.config.epochs:
+            self._recompute_statistics()
+        found = UNKNOWN
+        if evaluates:
+            if not all(bool(tensor.isfinite().all()) for tensor in self.result.parameters()):
+                self._fail("after its last batch: the weights are not finite")
+            found = accuracies(
+                self.result,
+                self.data.splits[self.config.select_on],
+                self.config,
+                engine=self.engine,
+                dtype=self.dtype,
+                processes=self.processes,
+                progress=lambda done, total: self._tell(epoch=epoch, evaluated=done / total),
+            )
+        means = self.metrics.means()
+        natural, robust = (None if math.isnan(mean) else mean for mean in (means.pop("natural"), means.pop("robust")))
+        record = EpochRecord(
+            epoch=epoch,
             loss=means.pop("loss"),
-            train_natural=_known(means.pop("natural")),
-            train_robust=_known(means.pop("robust")),
+            train_natural=natural,
+            train_robust=robust,
             parts=means,
             natural=found.natural,
             robust=found.robust,
             learning_rate=self._rate(self.done - 1),
             seconds=self.seconds,
         )
-
-    def _choose(self, epoch: int, found: Accuracies) -> None:
-        """Remember this epoch's weights where they are the best so far; the last ones where nothing is evaluated."""
-        if self.plan.evaluate_every == 0:
-            best = epoch == self.plan.epochs
-        else:
-            best = found.score is not None and found.score > self.best_score
-        if best:
+        self.history.append(record)
+        last = self.config.evaluate_every == 0 and epoch == self.config.epochs
+        if last or (found.score is not None and found.score > self.best_score):
             self.best_epoch = epoch
             self.best_score = self.best_score if found.score is None else found.score
             self.best = {name: tensor.detach().cpu().clone() for name, tensor in self.result.state_dict().items()}
-
-    def _notice(self) -> list[Notice]:
-        """Notices of kinds that have not been given before."""
-        data = self.setting.data
-        images = len(data.splits[self.plan.select_on])
-        found = notices_after(self.plan, self.history, images=images, classes=data.num_classes)
-        fresh = [notice for notice in found if all(notice.kind != other.kind for other in self.notices)]
+        images = len(self.data.splits[self.config.select_on])
+        noticed = notices_after(self.config, self.history, images=images, classes=self.data.num_classes)
+        fresh = [notice for notice in noticed if all(notice.kind != other.kind for other in self.notices)]
         self.notices += fresh
-        return fresh
+        self.epoch, self.batch, self.seconds = epoch, 0, 0.0
+        # Saved before it is reported: whoever stops training in the report finds the epoch finished.
+        self._save(ends_epoch=True)
+        self._tell(epoch=epoch, record=record)
+        for notice in fresh:
+            self._tell(epoch=epoch, notice=notice)
+        self.metrics.begin()
 
-    def _keep(self, hooks: Hooks, *, ends_epoch: bool) -> None:
-        self._kept = time.perf_counter()
-        hooks.keep(self, ends_epoch)
+    def _recompute_statistics(self) -> None:
+        """Compute the batch norm statistics of the average from training batches, attacked as in training."""
+        averaging, method = self.config.averaging, self.config.objective.method
+        if averaging is None or not averaging.batches or self.average is None or not self.taken:
+            return
+        order = self.batches.order(self.epoch)
+        shown: list[Tensor] = []
+        # All batches are attacked first: the attack is on the trained network, the statistics are those of the average.
+        for number in range(min(averaging.batches, len(self.batches.sizes))):
+            batch = self.batches.draw(self.epoch, number, order)
+            shown += [batch.images] if method.clean else []
+            shown += [self.stepper.attacked(batch)] if method.adversarial else []
+        recompute_statistics(self.average, shown, autocast=self.engine.autocast(self.device))
+
+    def _save(self, *, ends_epoch: bool) -> None:
+        self._saved = time.perf_counter()
+        self.hooks.save(self, ends_epoch)
 
     def _tell(
         self,
-        hooks: Hooks,
         *,
         epoch: int,
         record: EpochRecord | None = None,
         notice: Notice | None = None,
         evaluated: float | None = None,
     ) -> None:
-        pace = (time.perf_counter() - self._begun) / max(1, self.done - self._before)
+        pace = (time.perf_counter() - self._begun) / max(1, self.done - self._done_before)
         progress = Progress(
             epoch=epoch,
-            epochs=self.plan.epochs,
-            batch=self.tally.written,
-            batches=self.batches,
-            loss=self.tally.loss,
-            seconds_left=(self.plan.epochs * self.batches - self.done) * pace,
+            epochs=self.config.epochs,
+            batch=self.metrics.written,
+            batches=len(self.batches.sizes),
+            loss=self.metrics.loss,
+            seconds_left=(self.config.epochs * len(self.batches.sizes) - self.done) * pace,
             record=record,
             notice=notice,
             evaluated=evaluated,
         )
         try:
-            hooks.report(progress)
+            self.hooks.report(progress)
         except BaseException:
-            # Whoever raises here stops the training, between two batches or in an evaluation: no step has to be lost.
-            self._keep(hooks, ends_epoch=False)
+            # An exception here stops training between two batches or in an evaluation: saved, no step is repeated.
+            self._save(ends_epoch=False)
             raise
 
 
-def _known(value: float) -> float | None:
-    return None if math.isnan(value) else value
+_VELOCITY = "momentum_buffer"
+"""The name that torch's SGD uses."""
+
+
+def _memory(network: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by name, among them the buffers that a state dict leaves out."""
+    return {**dict(network.named_parameters()), **dict(network.named_buffers())}

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import surgery.attack as attacks
 from surgery.attack import EvaluationWarning, evaluate
@@ -19,64 +19,50 @@ from surgery.train.processes import Processes
 
 @dataclass(frozen=True, kw_only=True)
 class Accuracies:
-    """Shares of images that are right: without an attack and under that of the plan; None where nobody looked."""
+    """Shares of images that are classified correctly, without and under the selection attack; None if not measured."""
 
     natural: float | None
     robust: float | None
 
     @property
     def score(self) -> float | None:
-        """What the best epoch has the highest value of."""
+        """The accuracy that selects the best epoch."""
         return self.natural if self.robust is None else self.robust
 
 
 UNKNOWN = Accuracies(natural=None, robust=None)
-"""Of an epoch that is not evaluated."""
+"""The accuracies of an epoch without an evaluation."""
 
 
 def accuracies(
     network: nn.Module,
     split: Split,
-    plan: TrainingConfig,
+    config: TrainingConfig,
     *,
     engine: Engine,
     dtype: torch.dtype,
     processes: Processes,
     progress: Callable[[int, int], None],
 ) -> Accuracies:
-    """Evaluate `network`, which is in evaluation mode, by what `plan` selects on; every process does its share.
+    """Evaluate `network`, which is in evaluation mode, under the selection attack; every process does its share.
 
-    `progress` hears, while there is an attack, of how many steps of how many are done. The processes' shares together
-    give what one process gives: random starts of the attack belong to the images.
+    `dtype`: of the network. `progress` receives the number of finished steps of the attack, and of all its steps. The
+    result does not depend on the number of processes: random starts of the attack belong to the images.
     """
     mine = split.subset(processes.share(torch.arange(len(split))))
-    right = torch.zeros(2, dtype=torch.float64, device=split.labels.device)
-    if len(mine) and plan.selection is None:
-        right[0] = _right(network, mine, plan.batch_size, dtype)
-    elif len(mine) and plan.selection is not None:
-        right += _attacked(network, mine, plan, engine, progress).to(right)
-    natural, robust = (processes.sum(right) / len(split)).tolist()
-    return Accuracies(natural=natural, robust=None if plan.selection is None else robust)
-
-
-@torch.no_grad()
-def _right(network: nn.Module, split: Split, batch_size: int, dtype: torch.dtype) -> Tensor:
-    """How many images are classified correctly."""
-    pairs = zip(split.images.split(batch_size), split.labels.split(batch_size), strict=True)
-    counts = [(network(images_as_float(images).to(dtype)).argmax(1) == labels).sum() for images, labels in pairs]
-    return torch.stack(counts).sum()
-
-
-def _attacked(
-    network: nn.Module, split: Split, plan: TrainingConfig, engine: Engine, progress: Callable[[int, int], None]
-) -> Tensor:
-    """How many images are classified correctly without and with the attack, `(2,)`."""
-    assert plan.selection is not None, "the plan selects on robust accuracy"
-    search = attacks.Engine(precision=engine.precision, fold=engine.fold, channels_last=engine.channels_last)
-    with warnings.catch_warnings():
-        # Checks of a network in the midst of training; its final evaluation warns.
-        warnings.simplefilter("ignore", EvaluationWarning)
-        found = evaluate(
-            network, split, {"selection": plan.selection}, seed=plan.seed, engine=search, progress=progress
-        )
-    return torch.stack([found[name].per_sample.sum() for name in ("natural", "selection")])
+    correct = torch.zeros(2, dtype=torch.float64, device=split.labels.device)
+    if len(mine) and config.selection is None:
+        with torch.no_grad():
+            for images, labels in zip(*(of.split(config.batch_size) for of in (mine.images, mine.labels)), strict=True):
+                correct[0] += (network(images_as_float(images).to(dtype)).argmax(1) == labels).sum()
+    elif len(mine) and config.selection is not None:
+        search = attacks.Engine(precision=engine.precision, fold=engine.fold, channels_last=engine.channels_last)
+        with warnings.catch_warnings():
+            # The checks of an evaluation warn of what a half-trained network does; its final evaluation warns again.
+            warnings.simplefilter("ignore", EvaluationWarning)
+            found = evaluate(
+                network, mine, {"selection": config.selection}, seed=config.seed, engine=search, progress=progress
+            )
+        correct += torch.stack([found[name].per_sample.sum() for name in ("natural", "selection")]).to(correct)
+    natural, robust = (processes.sum(correct) / len(split)).tolist()
+    return Accuracies(natural=natural, robust=None if config.selection is None else robust)

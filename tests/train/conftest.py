@@ -57,7 +57,7 @@ def attack():
 
 
 @pytest.fixture
-def plan(attack):
+def config(attack):
     return TrainingConfig(
         objective=Objective(kind="pgd", attack=attack),
         optimizer=Optimizer(momentum=0.9, weight_decay=5e-4),

@@ -10,12 +10,11 @@ from surgery.attack import pgd, random_start
 from surgery.errors import InputError
 from surgery.hierarchy import Hierarchy
 from surgery.train import PLAIN, ClusterPenalty, Engine, Objective, Optimizer, WeightPerturbation
-from surgery.train.adversary import Adversary, evaluating_view
 from surgery.train.awp import perturbed
 from surgery.train.batches import Batch
-from surgery.train.losses import boosted_cross_entropy, divergence, misclassification_aware
+from surgery.train.objective import boosted_cross_entropy, divergence, misclassification_aware
 from surgery.train.processes import ALONE
-from surgery.train.step import Stepper
+from surgery.train.step import Adversary, Stepper, evaluating_view
 
 SGD = Optimizer(momentum=0.0, weight_decay=0.0)
 
@@ -75,8 +74,7 @@ def gradients(network, objective, images, *, engine=PLAIN, perturb=True):
     """What one step without momentum at learning rate 1 subtracts, the row of numbers, and the attacked images."""
     network = copy.deepcopy(network)
     before = {name: p.detach().clone() for name, p in network.named_parameters()}
-    view = evaluating_view(network)
-    stepper = Stepper(network, view, images, objective=objective, optimizer=SGD, engine=engine, processes=ALONE)
+    stepper = Stepper(network, images, objective=objective, optimizer=SGD, engine=engine, processes=ALONE)
     start = images
     if objective.attack is not None:
         start = random_start(images, objective.attack, torch.Generator().manual_seed(0))
@@ -225,8 +223,8 @@ def test_the_attack_sees_the_weights_as_they_are(smooth, images, attack):
         smooth[1].running_var.mul_(2.0)
         folded.folded.refresh()
         expected = copy.deepcopy(smooth).eval()(images)
-        assert torch.allclose(adversary.network(images), expected)
-        assert torch.allclose(folded.network(images), expected, rtol=1e-4, atol=1e-4)
+        assert torch.allclose(adversary.run(images), expected)
+        assert torch.allclose(folded.run(images), expected, rtol=1e-4, atol=1e-4)
 
 
 WRONG = {
@@ -235,7 +233,7 @@ WRONG = {
     "no attack": ({"attack": None}, "'pgd' needs an attack"),
     "no beta": ({"kind": "trades"}, "'trades' needs beta"),
     "a beta too many": ({"beta": 1.0}, "'pgd' has no beta"),
-    "a negative beta": ({"kind": "mart", "beta": -1.0}, "beta is -1.0"),
+    "a negative beta": ({"kind": "mart", "beta": -1.0}, "a beta of 0 or more, got -1.0"),
     "a start without a gradient": (
         {"kind": "trades", "beta": 1.0, "attack": pgd(epsilon=0.1, steps=1, step_size=0.1, start="zero")},
         "no gradient at the image itself",

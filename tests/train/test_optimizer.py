@@ -13,7 +13,7 @@ from surgery.train.step import Stepper
 
 
 @pytest.mark.parametrize(("momentum", "decay", "nesterov"), [(0.9, 5e-4, True), (0.9, 0.0, False), (0.0, 1e-2, False)])
-def test_steps_are_those_of_the_optimiser_that_the_plan_names(momentum, decay, nesterov):
+def test_steps_are_those_of_the_optimizer_that_the_plan_names(momentum, decay, nesterov):
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(8, 3, 4, 4, generator=generator)
     labels = torch.randint(0, 5, (8,), generator=generator)
@@ -21,7 +21,6 @@ def test_steps_are_those_of_the_optimiser_that_the_plan_names(momentum, decay, n
     network[1].bias.requires_grad_(False)
     expected = copy.deepcopy(network)
     stepper = Stepper(
-        network,
         network,
         images,
         objective=Objective(kind="standard"),
@@ -46,12 +45,12 @@ def test_steps_are_those_of_the_optimiser_that_the_plan_names(momentum, decay, n
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"momentum": 1.0}, "momentum is 1.0"),
-        ({"momentum": -0.1}, "momentum is -0.1"),
-        ({"weight_decay": float("nan")}, "weight decay is nan"),
-        ({"momentum": 0.0, "nesterov": True}, "nesterov goes with a momentum"),
+        ({"momentum": 1.0}, "momentum below 1, got 1.0"),
+        ({"momentum": -0.1}, "momentum of 0 or more, got -0.1"),
+        ({"weight_decay": float("nan")}, "weight decay of 0 or more, got nan"),
+        ({"momentum": 0.0, "nesterov": True}, "nesterov needs a momentum above 0"),
     ],
 )
-def test_numbers_that_make_no_optimiser_are_refused(changes, message):
+def test_numbers_that_make_no_optimizer_are_refused(changes, message):
     with pytest.raises(InputError, match=message):
         Optimizer(**{"momentum": 0.9, "weight_decay": 0.0, **changes})

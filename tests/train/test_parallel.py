@@ -16,9 +16,8 @@ from torch import nn
 from surgery.errors import InputError
 from surgery.models import read_checkpoint
 from surgery.train import PLAIN, ClusterPenalty, ExponentialAverage, Objective, WeightPerturbation, fit
-from surgery.train.batchnorm import SharedBatchNorm, share_batch_norm
 from surgery.train.folding import FoldedNetwork
-from surgery.train.processes import ALONE, Processes, launched
+from surgery.train.processes import ALONE, Processes, SharedBatchNorm, launched, share_batch_norm
 
 SCRIPT = """
     import importlib.util, sys
@@ -34,9 +33,9 @@ SCRIPT = """
         return fixture._get_wrapped_function()(*arguments)
     for name in parallel.NAMES:
         heard = []
-        plan = made(small.plan, made(small.attack))
+        config = made(small.config, made(small.attack))
         network, kept = made(small.network), f"{{folder}}/{{name}}"
-        result = parallel.run(network, made(small.data), plan, name, checkpoints=kept, progress=heard.append)
+        result = parallel.run(network, made(small.data), config, name, checkpoints=kept, progress=heard.append)
         assert bool(heard) == (rank == "0"), "one process reports"
         torch.save((result.model.state_dict(), result.history), f"{{kept}}/{{rank}}.pt")
 """
@@ -45,10 +44,10 @@ SCRIPT = """
 NAMES = ("pgd", "cluster", "perturbed", "trades")
 
 
-def run(network, data, plan, name, **options):
+def run(network, data, config, name, **options):
     """Four short runs in which nothing depends on how a batch is shared but the order of sums."""
     network[4].p = 0.0  # dropout belongs to a process
-    robust = plan.objective
+    robust = config.objective
     cluster = ClusterPenalty(hierarchy=data.hierarchy, weight=0.1, form="norm")
     objectives = {
         "pgd": robust,
@@ -57,10 +56,10 @@ def run(network, data, plan, name, **options):
         "trades": Objective(kind="trades", attack=robust.attack, beta=3.0, cluster=cluster),
     }
     # Batches of 15 are shared as 7 and 8 images, and the last one has 12.
-    plan = dataclasses.replace(
-        plan, objective=objectives[name], batch_size=15, averaging=ExponentialAverage(decay=0.5), seed=7
+    config = dataclasses.replace(
+        config, objective=objectives[name], batch_size=15, averaging=ExponentialAverage(decay=0.5), seed=7
     )
-    return fit(network.double(), data, plan, engine=PLAIN, **options)
+    return fit(network.double(), data, config, engine=PLAIN, **options)
 
 
 def free_port():
@@ -95,9 +94,9 @@ def two_processes(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_two_processes_train_as_one(network, data, plan, two_processes, name):
+def test_two_processes_train_as_one(network, data, config, two_processes, name):
     """Batch norm sees the whole batch, attacks start where they would, and gradients are those of the whole batch."""
-    alone = run(network, data, plan, name)
+    alone = run(network, data, config, name)
     kept = two_processes / name
     (weights, history), (others, _) = (torch.load(kept / f"{rank}.pt", weights_only=False) for rank in range(2))
     for key, expected in alone.model.state_dict().items():
@@ -161,13 +160,13 @@ def test_shares_are_a_batch():
 
 def test_an_environment_that_makes_no_sense_is_named(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "two")
-    with pytest.raises(InputError, match="WORLD_SIZE is 'two'"):
+    with pytest.raises(InputError, match="WORLD_SIZE, got 'two'"):
         launched()
 
 
-def test_more_processes_than_images_are_refused(network, data, plan, monkeypatch):
+def test_more_processes_than_images_are_refused(network, data, config, monkeypatch):
     # The package exports the function `fit` under the name of its module, so the module is looked up by its full name.
     module = importlib.import_module("surgery.train.fit")
     monkeypatch.setattr(module, "join", lambda device: Processes(rank=0, count=17))
     with pytest.raises(InputError, match="16 images cannot be shared by 17 processes"):
-        fit(network, data, plan)
+        fit(network, data, config)

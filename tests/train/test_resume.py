@@ -52,10 +52,10 @@ def assert_the_same_result(first, second):
 
 
 @pytest.fixture
-def rich(plan):
-    """A plan in which everything that can be random is."""
+def rich(config):
+    """A configuration in which everything that can be random is."""
     return dataclasses.replace(
-        plan,
+        config,
         epochs=3,
         schedule=OneCycle(learning_rate=0.1),
         augmentation=Augmentation(padding=1, flip=True),
@@ -84,29 +84,29 @@ def test_it_can_be_stopped_again_and_again(network, data, rich, tmp_path):
     assert_the_same_result(fit(network, data, rich, checkpoints=tmp_path), whole)
 
 
-def test_the_stochastic_average_and_the_perturbation_go_on_too(network, data, plan, tmp_path):
-    objective = dataclasses.replace(plan.objective, perturbation=WeightPerturbation(gamma=0.01))
+def test_the_stochastic_average_and_the_perturbation_go_on_too(network, data, config, tmp_path):
+    objective = dataclasses.replace(config.objective, perturbation=WeightPerturbation(gamma=0.01))
     averaging = StochasticAverage(start=1, batches=2)
-    plan = dataclasses.replace(plan, objective=objective, averaging=averaging, epochs=3)
-    whole = fit(network, data, plan)
+    config = dataclasses.replace(config, objective=objective, averaging=averaging, epochs=3)
+    whole = fit(network, data, config)
     with pytest.raises(Stopped):
-        fit(network, data, plan, checkpoints=tmp_path, progress=stop_after(9))
-    assert_the_same_result(fit(network, data, plan, checkpoints=tmp_path), whole)
+        fit(network, data, config, checkpoints=tmp_path, progress=stop_after(9))
+    assert_the_same_result(fit(network, data, config, checkpoints=tmp_path), whole)
 
 
-def test_an_evaluation_can_be_stopped(network, data, plan, tmp_path):
+def test_an_evaluation_can_be_stopped(network, data, config, tmp_path):
     selection = pgd(epsilon="8/255", steps=2, step_size="4/255")
-    plan = dataclasses.replace(plan, selection=selection, averaging=StochasticAverage(start=1, batches=2), epochs=2)
-    whole = fit(network, data, plan)
+    config = dataclasses.replace(config, selection=selection, averaging=StochasticAverage(start=1, batches=2), epochs=2)
+    whole = fit(network, data, config)
 
     def stop(progress):
         if progress.evaluated is not None and progress.evaluated > 0.4:
             raise Stopped
 
     with pytest.raises(Stopped):
-        fit(network, data, plan, checkpoints=tmp_path, progress=stop)
+        fit(network, data, config, checkpoints=tmp_path, progress=stop)
     after = []
-    assert_the_same_result(fit(network, data, plan, checkpoints=tmp_path, progress=after.append), whole)
+    assert_the_same_result(fit(network, data, config, checkpoints=tmp_path, progress=after.append), whole)
     assert after[0].evaluated is not None  # no batch was trained on twice
 
 
@@ -119,59 +119,71 @@ def test_another_copy_of_the_network_goes_on_with_the_weights_that_were_kept(net
     assert_the_same_result(fit(network, data, rich, checkpoints=tmp_path), whole)
 
 
-def test_a_finished_training_is_not_trained_again(network, data, plan, tmp_path):
-    whole = fit(network, data, plan, checkpoints=tmp_path)
+def test_a_training_stopped_at_its_first_notice_tells_it_once(network, data, config, tmp_path):
+    network.append(torch.nn.Softmax(1))
+    whole = fit(network, data, config)
+    with pytest.raises(Stopped):
+        fit(network, data, config, checkpoints=tmp_path, progress=stop_after(1))
+    assert_the_same_result(fit(network, data, config, checkpoints=tmp_path), whole)
+
+
+def test_states_of_earlier_versions_are_of_the_same_training(config):
+    """The digest is the one that earlier versions wrote for this configuration, under other names of classes."""
+    assert config.digest == "755021aebba96ebfd65a95fc9511f4915b3da9fd1e020c47df43ca7f0a8705d0"
+
+
+def test_a_finished_training_is_not_trained_again(network, data, config, tmp_path):
+    whole = fit(network, data, config, checkpoints=tmp_path)
     seen = []
-    assert_the_same_result(fit(network, data, plan, checkpoints=tmp_path, progress=seen.append), whole)
+    assert_the_same_result(fit(network, data, config, checkpoints=tmp_path, progress=seen.append), whole)
     assert seen == []
 
 
 CHANGES = {
-    "plan": lambda network, data, plan: (network, data, dataclasses.replace(plan, epochs=3)),
-    "data": lambda network, data, plan: (network, dataclasses.replace(data, train=data.validation), plan),
+    "config": lambda network, data, config: (network, data, dataclasses.replace(config, epochs=3)),
+    "data": lambda network, data, config: (network, dataclasses.replace(data, train=data.validation), config),
 }
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_the_state_of_another_training_is_refused_unless_told(network, data, plan, tmp_path, name):
-    fit(network, data, plan, checkpoints=tmp_path)
-    other = CHANGES[name](network, data, plan)
-    with pytest.raises(InputError, match=r"another plan, other data or another network(.|\n)*resume=False"):
+def test_the_state_of_another_training_is_refused_unless_told(network, data, config, tmp_path, name):
+    fit(network, data, config, checkpoints=tmp_path)
+    other = CHANGES[name](network, data, config)
+    with pytest.raises(InputError, match=r"another configuration, other data or another network(.|\n)*resume=False"):
         fit(*other, checkpoints=tmp_path)
     anew = fit(*other, checkpoints=tmp_path, resume=False)
     assert_the_same_result(anew, fit(*other))
 
 
-def test_a_network_of_other_shapes_is_refused(network, data, plan, tmp_path):
-    fit(network, data, plan, checkpoints=tmp_path)
+def test_a_network_of_other_shapes_is_refused(network, data, config, tmp_path):
+    fit(network, data, config, checkpoints=tmp_path)
     network[0] = torch.nn.Conv2d(3, 8, 3, padding=1)
     with pytest.raises(InputError, match="another network"):
-        fit(network, data, plan, checkpoints=tmp_path)
+        fit(network, data, config, checkpoints=tmp_path)
 
 
-def test_beginning_anew_forgets_what_was_kept(network, data, plan, tmp_path):
-    fit(network, data, plan, checkpoints=tmp_path)
+def test_beginning_anew_forgets_what_was_kept(network, data, config, tmp_path):
+    fit(network, data, config, checkpoints=tmp_path)
+    other = dataclasses.replace(config, seed=8)
     with pytest.raises(Stopped):
-        fit(
-            network, data, dataclasses.replace(plan, seed=8), checkpoints=tmp_path, resume=False, progress=stop_after(1)
-        )
-    with pytest.raises(InputError, match="another plan"):
-        fit(network, data, plan, checkpoints=tmp_path)
+        fit(network, data, other, checkpoints=tmp_path, resume=False, progress=stop_after(1))
+    with pytest.raises(InputError, match="another configuration"):
+        fit(network, data, config, checkpoints=tmp_path)
 
 
-def test_a_foreign_file_in_the_folder_is_named(network, data, plan, tmp_path):
+def test_a_foreign_file_in_the_folder_is_named(network, data, config, tmp_path):
     (tmp_path / STAMP).write_bytes(b"not a state")
     with pytest.raises(InputError, match=STAMP):
-        fit(network, data, plan, checkpoints=tmp_path)
+        fit(network, data, config, checkpoints=tmp_path)
 
 
-def test_a_folder_that_cannot_be_made_is_named(network, data, plan, tmp_path):
+def test_a_folder_that_cannot_be_made_is_named(network, data, config, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"file.*cannot be made"):
-        fit(network, data, plan, checkpoints=tmp_path / "file" / "folder")
+        fit(network, data, config, checkpoints=tmp_path / "file" / "folder")
 
 
-def test_within_an_epoch_the_state_is_written_as_often_as_asked(network, data, plan, tmp_path):
+def test_within_an_epoch_the_state_is_written_as_often_as_asked(network, data, config, tmp_path):
     written = []
 
     def look(progress):
@@ -179,18 +191,18 @@ def test_within_an_epoch_the_state_is_written_as_often_as_asked(network, data, p
         if progress.evaluated is None:
             written.append((header.get("epoch"), header.get("batch")))
 
-    fit(network, data, plan, checkpoints=Checkpoints(folder=tmp_path, seconds=0.0), progress=look)
+    fit(network, data, config, checkpoints=Checkpoints(folder=tmp_path, seconds=0.0), progress=look)
     assert written[:6] == [(None, None), (0, 1), (0, 2), (0, 3), (0, 4), (1, 0)]
 
 
-def test_checkpoints_open_as_the_networks_they_are(data, plan, tmp_path):
+def test_checkpoints_open_as_the_networks_they_are(data, config, tmp_path):
     from surgery.models import build
 
     arguments = {"num_classes": 4, "width": 4}
     torch.manual_seed(0)
     model = build("convnet", **arguments)
     where = Checkpoints(folder=tmp_path, architecture="convnet", arguments=arguments)
-    result = fit(model, data, plan, checkpoints=where)
+    result = fit(model, data, config, checkpoints=where)
     assert same(load_model(tmp_path / "last.safetensors").state_dict(), result.model.state_dict())
     assert same(load_model(tmp_path / "best.safetensors").state_dict(), dict(result.best))
     best = read_checkpoint(tmp_path / "best.safetensors")
@@ -201,8 +213,8 @@ def test_checkpoints_open_as_the_networks_they_are(data, plan, tmp_path):
     assert best.extra["plan"]["objective"]["attack"]["steps"] == 2
 
 
-def test_files_hold_no_pickle(network, data, plan, tmp_path):
-    fit(network, data, plan, checkpoints=tmp_path)
+def test_files_hold_no_pickle(network, data, config, tmp_path):
+    fit(network, data, config, checkpoints=tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best.safetensors", "last.safetensors", STAMP]
     for path in tmp_path.iterdir():
         length = int.from_bytes(path.read_bytes()[:8], "little")
@@ -218,7 +230,7 @@ SCRIPT = """
     def made(fixture, *arguments):
         return fixture._get_wrapped_function()(*arguments)
     network, data = made(small.network), made(small.data)
-    plan = made(small.plan, made(small.attack))
+    config = made(small.config, made(small.attack))
     torch.set_num_threads(1)
     count = 0
     def report(progress):
@@ -227,12 +239,12 @@ SCRIPT = """
         if count == int(sys.argv[2]):
             os.kill(os.getpid(), signal.SIGKILL)
     from surgery.train import Checkpoints
-    fit(network, data, plan, checkpoints=Checkpoints(folder=sys.argv[1], seconds=0.0), progress=report)
+    fit(network, data, config, checkpoints=Checkpoints(folder=sys.argv[1], seconds=0.0), progress=report)
 """
 
 
 @pytest.mark.parametrize("calls", [3, 6])
-def test_a_killed_training_ends_with_the_same_bits(network, data, plan, tmp_path, calls):
+def test_a_killed_training_ends_with_the_same_bits(network, data, config, tmp_path, calls):
     script = textwrap.dedent(SCRIPT).format(conftest=str(Path(__file__).parent / "conftest.py"))
     command = [sys.executable, "-c", script, str(tmp_path), str(calls)]
     killed = subprocess.run(command, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
@@ -240,8 +252,8 @@ def test_a_killed_training_ends_with_the_same_bits(network, data, plan, tmp_path
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        resumed = fit(network, data, plan, checkpoints=tmp_path)
-        assert_the_same_result(resumed, fit(network, data, plan))
+        resumed = fit(network, data, config, checkpoints=tmp_path)
+        assert_the_same_result(resumed, fit(network, data, config))
     finally:
         torch.set_num_threads(threads)
     assert any(note.startswith("went on after") for note in resumed.notes)
