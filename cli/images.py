@@ -1,4 +1,4 @@
-"""From a command's data options to a data set, and warnings of evaluations in the command's own words."""
+"""Data options of commands to a data set and a device, and warnings of evaluations as the commands print them."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def open_data(name: str, root: Path | None, *, download: bool, test_size: int | 
     if name in DATASETS or not Path(name).is_dir():
         return load(name, root, download=download, test_size=test_size)
     if root is not None:
-        raise InputError(f"--data {name} is a folder already; --root {root} is for data sets by name")
+        raise InputError(f"--data {name} is a folder; --root {root} applies to data sets by name", hint="omit --root")
     return load("folder", name, test_size=test_size)
 
 
 def chosen_device(name: str | None) -> str:
-    """The device asked for, or a GPU where there is one; raises InputError for one that is not there."""
+    """The device `name`, by default a GPU if there is one; raises InputError for a device that does not exist."""
     import torch
 
     if name is None:
@@ -41,7 +41,7 @@ def chosen_device(name: str | None) -> str:
 
 @contextmanager
 def said_warnings(out: Output) -> Iterator[None]:
-    """Say warnings of the block as the commands say them, once each."""
+    """Print the warnings of the block as commands print them, each once."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield

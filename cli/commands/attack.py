@@ -1,4 +1,4 @@
-"""`surgery attack`: natural and robust accuracies, or the attack confusion matrix."""
+"""The command `surgery attack`: natural and robust accuracies, or the attack confusion matrix."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ from surgery_cli import options
 from surgery_cli.console import Output
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
-    from surgery.attack import Attack, Confusion, Evaluation
-    from surgery.data import Dataset
-    from surgery.models import LoadedModel
-    from surgery.store import Group
+    from surgery.attack import AttackProtocol
 
 ATTACK = "Attack"
-"""The heading of the help for what is done to the images."""
+"""The heading of the help for the options of the attack."""
+
+OPTIONS = {"epsilon": "--epsilon SIZE", "steps": "--steps N", "step_size": "--step-size SIZE"}
+"""The options for settings that attacks may need, as messages write them."""
 
 Kinds = Annotated[
     list[str] | None,
     typer.Option(
         "--attack",
-        metavar="pgd|fgsm|cw",
-        help="Attack; several make a worst case. Repeatable.  [default: pgd]",
+        metavar="pgd|fgsm|cw|NAME",
+        help="Attack, or a function of your own as package.module:name. Several give a worst case. Repeatable.  "
+        "[default: pgd]",
         rich_help_panel=ATTACK,
     ),
 ]
@@ -48,7 +49,9 @@ Norm = Annotated[
 ]
 Sparsity = Annotated[
     float | None,
-    typer.Option("--sparsity", metavar="SHARE", help="For L1: pixels that a step moves.", rich_help_panel=ATTACK),
+    typer.Option(
+        "--sparsity", metavar="SHARE", help="For L1: share of the pixels that a step moves.", rich_help_panel=ATTACK
+    ),
 ]
 Loss = Annotated[
     str | None,
@@ -57,10 +60,20 @@ Loss = Annotated[
     ),
 ]
 Restarts = Annotated[
-    int | None, typer.Option("--restarts", metavar="N", help="How often a search starts anew.", rich_help_panel=ATTACK)
+    int | None,
+    typer.Option("--restarts", metavar="N", help="Number of random starts of a search.", rich_help_panel=ATTACK),
 ]
 Targeted = Annotated[
-    bool, typer.Option("--targeted", help="Towards every other class in turn.", rich_help_panel=ATTACK)
+    bool, typer.Option("--targeted", help="Attack towards every other class in turn.", rich_help_panel=ATTACK)
+]
+AttackArguments = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--attack-arg",
+        metavar="KEY=VALUE",
+        help="Another argument of the attack, as in start=zero. Repeatable.",
+        rich_help_panel=ATTACK,
+    ),
 ]
 Matrix = Annotated[
     bool,
@@ -69,7 +82,7 @@ Matrix = Annotated[
 Store = Annotated[
     Path | None,
     typer.Option(
-        "--output", "-o", metavar="FILE.h5", help="Store that the group is added to.", rich_help_panel=options.RESULT
+        "--output", "-o", metavar="FILE.h5", help="Store to add the group to.", rich_help_panel=options.RESULT
     ),
 ]
 GroupName = Annotated[
@@ -82,7 +95,7 @@ GroupName = Annotated[
     ),
 ]
 Replace = Annotated[
-    bool, typer.Option("--replace", help="Replace the group if it is there.", rich_help_panel=options.RESULT)
+    bool, typer.Option("--replace", help="Replace the group if it exists.", rich_help_panel=options.RESULT)
 ]
 
 
@@ -101,6 +114,7 @@ def attack(
     loss: Loss = None,
     restarts: Restarts = None,
     targeted: Targeted = False,
+    attack_arg: AttackArguments = None,
     matrix: Matrix = False,
     output: Store = None,
     group: GroupName = None,
@@ -123,16 +137,19 @@ def attack(
 ) -> None:
     """Measure how robust a model is, with checks.
 
-    Natural and robust accuracies come with 95 % intervals and the outcome for every image; --matrix counts which class
-    an attack turns into which. Pixels run from 0 to 1, and so do epsilon and step sizes.
+    Natural and robust accuracies come with 95 % intervals and the outcome of every image; --matrix counts into which
+    classes an attack turns the images of each class. Pixels run from 0 to 1, and epsilon and step sizes are in the same
+    unit.
 
     \b
     surgery attack model.safetensors --data cifar10 --epsilon 8/255 --steps 20 --step-size 0.003
     surgery attack model.pt --arch resnet18 --data cifar10 --attack fgsm --epsilon 8/255 -o run.h5
     surgery attack model.pt --data cifar10 --epsilon 8/255 --steps 20 --step-size 0.003 --matrix -o run.h5
+    surgery attack model.pt --data cifar10 --attack mypackage.attacks:mine --epsilon 8/255 --attack-arg queries=500
     """
+    from surgery.errors import InputError
     from surgery.files import check_writable, existing_file
-    from surgery_cli.images import chosen_device, open_data
+    from surgery_cli.images import chosen_device, open_data, said_warnings
     from surgery_cli.loading import ModelOptions, open_module
 
     out = Output(as_json=as_json, debug=debug)
@@ -151,11 +168,17 @@ def attack(
     }
     start = time.perf_counter()
     with out.working("loading torch"):
-        from surgery.attack import Engine
+        from surgery.attack import Confusion, Engine, Evaluation, confusion_matrix, evaluate, settings_of
+        from surgery_cli.show.robustness import confusion_dict, confusion_view, evaluation_dict, evaluation_view
     where = chosen_device(device)
-    attacks = _attacks(attack or ["pgd"], {key: value for key, value in settings.items() if value is not None})
+    attacks = _attacks(
+        attack or ["pgd"],
+        {key: value for key, value in settings.items() if value is not None},
+        _arguments(attack_arg or ()),
+        targeted=targeted and not matrix,
+    )
     if matrix and len(attacks) > 1:
-        _refuse_several()
+        raise InputError("--matrix takes one attack", hint="give one --attack, and run the command for each")
     wanted = ModelOptions(
         path=model,
         architecture=arch,
@@ -169,29 +192,55 @@ def attack(
     with out.working("reading the images"):
         chosen = open_data(data, root, download=download, test_size=images)
     loaded = open_module(wanted, out)
-    engine = Engine(precision=precision)
-    common: dict[str, Any] = {"batch_size": batch_size, "seed": seed, "device": where, "engine": engine}
-    parameters = {
-        "model_file": str(model),
-        "data": data,
-        "images": len(chosen.test),
-        "attacks": {name: vars(item) for name, item in attacks.items()},
-        "targeted": targeted,
+    common: dict[str, Any] = {
+        "batch_size": batch_size,
         "seed": seed,
+        "device": where,
+        "engine": Engine(precision=precision),
     }
-    run = _confuse if matrix else _evaluate
-    result, view, facts = run(loaded, chosen, attacks, targeted=targeted, common=common, verbose=verbose, out=out)
+    with said_warnings(out), out.progress("attacking") as progress:
+        result: Confusion | Evaluation
+        if matrix:
+            [single] = attacks.values()
+            result = confusion_matrix(loaded.module, chosen, single, targeted=targeted, progress=progress, **common)
+        else:
+            result = evaluate(loaded.module, chosen, attacks, progress=progress, **common)
+    if isinstance(result, Evaluation):
+        facts = evaluation_dict(result, chosen.class_names)
+        view = evaluation_view(result, chosen.class_names, title=chosen.title, verbose=verbose)
+    else:
+        facts, view = confusion_dict(result, chosen), confusion_view(result, chosen, verbose=verbose)
     if output is not None:
+        from surgery.graph import weight_digest
+        from surgery.stages.attack import robustness_group
+        from surgery.stages.confusion import confusion_group
         from surgery.store import provenance, write_group
 
+        parameters = {
+            "model_file": None if model is None else str(model),
+            "architecture": arch,
+            "factory": factory,
+            "arguments": arg,
+            "weight_digest": weight_digest(loaded.module),
+            "data": data,
+            "images": len(chosen.test),
+            "attacks": {name: settings_of(item) for name, item in attacks.items()},
+            "targeted": targeted,
+            "seed": seed,
+        }
         said = provenance(
-            parameters=parameters,
+            parameters={name: value for name, value in parameters.items() if value is not None},
             device=where,
-            seeds={"attack": seed},
+            seeds={"attack": seed} if model is not None else {"attack": seed, "weights": seed},
             data_digest=chosen.digest,
             wall_seconds=time.perf_counter() - start,
         )
-        written = _group(result, chosen, said, group, seed)
+        described: dict[str, Any] = {"class_names": chosen.class_names, "data": chosen.title, "provenance": said}
+        if isinstance(result, Evaluation):
+            written = robustness_group(result, name=group or "robustness", **described)
+        else:
+            hierarchy = chosen.hierarchy
+            written = confusion_group(result, hierarchy=hierarchy, seed=seed, name=group or "confusion", **described)
         write_group(output, written, replace=replace)
         facts = {"written": str(output), "group": written.name, **facts}
     out.data(facts)
@@ -200,81 +249,57 @@ def attack(
         out.note(f"written: group {facts['group']} of {output}")
 
 
-def _attacks(kinds: list[str], given: Mapping[str, Any]) -> dict[str, Attack]:
-    """The attacks by name; each takes those of the settings that it knows, and every setting has to be taken."""
-    import inspect
-
-    from surgery.attack import KINDS, attack_from
+def _attacks(
+    kinds: list[str], given: Mapping[str, Any], arguments: Mapping[str, Any], *, targeted: bool
+) -> dict[str, AttackProtocol]:
+    """The attacks by name; each takes the settings that its function has, and every setting has to be taken."""
+    from surgery.attack import attack_from, attack_maker, check_attack_names
     from surgery.errors import InputError
+    from surgery.plugins import signature_of
 
-    known = {kind: set(inspect.signature(KINDS[kind]).parameters) if kind in KINDS else set(given) for kind in kinds}
-    for key in given:
+    check_attack_names(kinds)
+    for key in arguments:
+        if key in given:
+            raise InputError(f"--attack-arg {key}: --{key.replace('_', '-')} is given too", hint="give one of the two")
+    settings = {**given, **arguments, **({"targeted": True} if targeted else {})}
+    known = {}
+    for kind in kinds:
+        signature = signature_of(attack_maker(kind, where="--attack"))
+        everything = signature is None or signature.open_ended
+        known[kind] = {*settings} if everything else {*signature.required, *signature.optional}
+        missing = [key for key in (signature.required if signature else ()) if key not in settings]
+        if missing:
+            needed = ", ".join(OPTIONS.get(key, f"--attack-arg {key}=VALUE") for key in missing)
+            raise InputError(f"--attack {kind} needs {needed}", hint="the threat model of an attack has no default")
+    for key in settings:
         if not any(key in keys for keys in known.values()):
-            raise InputError(f"--{key.replace('_', '-')} means nothing to {' and '.join(kinds)}")
+            option = f"--attack-arg {key}" if key in arguments else f"--{key.replace('_', '-')}"
+            raise InputError(f"{option} is no setting of {' or '.join(kinds)}", hint=f"omit {option}")
     return {
         kind: attack_from(
-            {"kind": kind, **{key: value for key, value in given.items() if key in known[kind]}},
-            where=f"--attack {kind}",
+            {"kind": kind, **{key: value for key, value in settings.items() if key in known[kind]}},
+            where="--attack",
         )
         for kind in kinds
     }
 
 
-def _refuse_several() -> None:
+def _arguments(texts: Iterable[str]) -> dict[str, Any]:
+    """The arguments of --attack-arg: TOML values, such as 3, true and [1, 2], or the text itself."""
+    import tomllib
+
     from surgery.errors import InputError
 
-    raise InputError("--matrix is of one attack", hint="give one --attack, and run the command for each")
-
-
-def _evaluate(
-    loaded: LoadedModel,
-    data: Dataset,
-    attacks: Mapping[str, Attack],
-    *,
-    targeted: bool,
-    common: Any,
-    verbose: bool,
-    out: Output,
-) -> tuple[Evaluation, list[Any], dict[str, Any]]:
-    from dataclasses import replace
-
-    from surgery.attack import evaluate
-    from surgery_cli.images import said_warnings
-    from surgery_cli.show.robustness import evaluation_dict, evaluation_view
-
-    attacks = {name: replace(item, targeted=targeted) for name, item in attacks.items()}
-    with said_warnings(out), out.progress("attacking") as progress:
-        result = evaluate(loaded.module, data, attacks, progress=progress, **common)
-    view = list(evaluation_view(result, data.class_names, title=data.title, verbose=verbose))
-    return result, view, evaluation_dict(result, data.class_names)
-
-
-def _confuse(
-    loaded: LoadedModel,
-    data: Dataset,
-    attacks: Mapping[str, Attack],
-    *,
-    targeted: bool,
-    common: Any,
-    verbose: bool,
-    out: Output,
-) -> tuple[Confusion, list[Any], dict[str, Any]]:
-    from surgery.attack import confusion_matrix
-    from surgery_cli.images import said_warnings
-    from surgery_cli.show.robustness import confusion_dict, confusion_view
-
-    [attack] = attacks.values()
-    with said_warnings(out), out.progress("attacking") as progress:
-        result = confusion_matrix(loaded.module, data, attack, targeted=targeted, progress=progress, **common)
-    view = list(confusion_view(result, data, verbose=verbose))
-    return result, view, confusion_dict(result, data)
-
-
-def _group(result: Any, data: Dataset, said: Mapping[str, str], name: str | None, seed: int) -> Group:
-    from surgery.attack import Evaluation
-    from surgery.store.stages import confusion_group, robustness_group
-
-    common: dict[str, Any] = {"class_names": data.class_names, "data": data.title, "provenance": said}
-    if isinstance(result, Evaluation):
-        return robustness_group(result, name=name or "robustness", **common)
-    return confusion_group(result, hierarchy=data.hierarchy, seed=seed, name=name or "confusion", **common)
+    result: dict[str, Any] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        key = key.strip().replace("-", "_")
+        if not equals or not key.isidentifier():
+            raise InputError(f"--attack-arg {text}: expected KEY=VALUE", hint="as in --attack-arg start=zero")
+        if key in result:
+            raise InputError(f"--attack-arg {text}: {key} is given twice")
+        try:
+            result[key] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            result[key] = value.strip()
+    return result

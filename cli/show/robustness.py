@@ -1,4 +1,4 @@
-"""Accuracies under attack and attack confusion matrices, for people."""
+"""Printing of accuracies under attack and of attack confusion matrices."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 from rich.console import RenderableType
 from rich.text import Text
 
-from surgery.attack import Confusion, Evaluation, Outcome
+from surgery.attack import Confusion, Evaluation, Outcome, settings_of
 from surgery.data import Dataset
 from surgery_cli.show.matrix import Order, matrix_view
 from surgery_cli.show.pieces import count, heading, table
 from surgery_cli.show.results import surface
 
 CLASSES = 20
-"""Classes whose accuracies are printed unless all are asked for."""
+"""The number of classes up to which their accuracies are printed without --verbose."""
 
 
 def evaluation_dict(evaluation: Evaluation, class_names: tuple[str, ...]) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def confusion_dict(confusion: Confusion, data: Dataset) -> dict[str, Any]:
 
 
 def confusion_view(confusion: Confusion, data: Dataset, *, verbose: bool) -> Iterator[RenderableType]:
-    """M as coloured blocks or numbers, and how much of it stays within superclasses."""
+    """M as colored blocks or numbers, and the contrast of its blocks where superclasses are known."""
     kind = "targeted" if confusion.targeted else "untargeted"
     images = count(int(confusion.images_per_class.sum()), "image")
     yield heading(f"{data.title}, {kind} attack", f"{images}; row: true class, column: class it becomes")
@@ -73,11 +73,11 @@ def confusion_view(confusion: Confusion, data: Dataset, *, verbose: bool) -> Ite
         order = Order(group=data.hierarchy.method, classes=data.class_names, superclasses=labels)
     yield from matrix_view(confusion.matrix.numpy(), data.class_names, surface(order, verbose=verbose))
     if facts["block_contrast"] is not None:
-        yield Text(f"  block contrast {facts['block_contrast']:+.3f}: mean within superclasses less mean across them")
+        yield Text(f"  block contrast {facts['block_contrast']:+.3f}: mean within superclasses minus mean across them")
 
 
 def _rows(evaluation: Evaluation) -> dict[str, Outcome]:
-    """The outcomes, and the worst case where it is not one of them."""
+    """The outcomes, and the worst case if there are several attacks."""
     return {**evaluation, **({"worst case": evaluation.worst_case} if len(evaluation) > 2 else {})}
 
 
@@ -88,7 +88,7 @@ def _row(name: str, outcome: Outcome) -> tuple[RenderableType, ...]:
 
 def _outcome_dict(outcome: Outcome, class_names: tuple[str, ...]) -> dict[str, Any]:
     per_class = dict(zip(class_names, outcome.per_class.tolist(), strict=False))
-    settings = None if outcome.attack is None else vars(outcome.attack)
+    settings = None if outcome.attack is None else settings_of(outcome.attack)
     return {
         "accuracy": outcome.accuracy,
         "interval": list(outcome.interval),

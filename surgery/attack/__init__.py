@@ -33,4 +33,5 @@ from surgery.attack.random_start import random_start as random_start
 from surgery.attack.settings import KINDS as KINDS
 from surgery.attack.settings import attack_from as attack_from
 from surgery.attack.settings import attack_maker as attack_maker
+from surgery.attack.settings import user_reference as user_reference
 from surgery.attack.target import Target as Target

@@ -18,6 +18,9 @@ from surgery.attack.target import Target
 from surgery.errors import InputError
 from surgery.hierarchy import Hierarchy
 
+_SHOWN = 20
+"""The number of classes up to which a matrix prints its entries."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Confusion:
@@ -40,6 +43,30 @@ class Confusion:
     def matrix(self) -> Tensor:
         """M `(K, K)`, float64: the counts as shares of the images of class i; NaN for a class without images."""
         return self.counts.double() / self.images_per_class.double()[:, None]
+
+    def __repr__(self) -> str:
+        if len(self.counts) > _SHOWN:
+            return self._title
+        rows = (" ".join(f"{share:5.0%}" for share in row) for row in self.matrix.tolist())
+        return "\n".join([f"{self._title}; row: true class, column: class after the attack", *rows])
+
+    def _repr_html_(self) -> str:
+        if len(self.counts) > _SHOWN:
+            return f"<p>{self._title}</p>"
+        head = "".join(f"<th>{number}</th>" for number in range(len(self.counts)))
+        rows = "".join(
+            f"<tr><th>{number}</th>{''.join(f'<td>{share:.0%}</td>' for share in row)}</tr>"
+            for number, row in enumerate(self.matrix.tolist())
+        )
+        return (
+            f"<p>{self._title}; row: true class, column: class after the attack</p>"
+            f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{rows}</tbody></table>"
+        )
+
+    @property
+    def _title(self) -> str:
+        images, kind = int(self.images_per_class.sum()), "targeted" if self.targeted else "untargeted"
+        return f"Confusion of {images} images, {len(self.counts)} classes, {kind}"
 
     def per_superclass(self, hierarchy: Hierarchy) -> Tensor:
         """The mean entry of each block of M `(superclasses, superclasses)`, float64, the diagonal of M left out.

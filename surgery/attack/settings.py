@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from surgery import plugins
 from surgery.attack.interface import AttackProtocol, check_attack
 from surgery.attack.parsing import SIZES, pixels
 from surgery.attack.pgd import Attack, cw, fgsm, pgd
 from surgery.errors import InputError, suggest
-from surgery.plugins import check_arguments, load, reference_of, registered, signature_of
 
 KINDS: Mapping[str, Callable[..., Attack]] = {"pgd": pgd, "fgsm": fgsm, "cw": cw}
 """The functions that make an attack, by the name that settings use."""
 
-ENTRY_POINTS = "surgery.attacks"
+GROUP = "surgery.attacks"
 """The group of entry points in which installed packages register attacks."""
 
 
@@ -31,41 +31,50 @@ def attack_from(settings: Mapping[str, Any], *, where: str = "attack") -> Attack
     kind = settings.get("kind", "pgd")
     arguments = {key: value for key, value in settings.items() if key != "kind"}
     make = attack_maker(kind, where=where)
-    check_arguments(f"{where}: {kind}", signature_of(make), arguments)
+    plugins.check_arguments(f"{where}: {kind}", plugins.signature_of(make), arguments)
     try:
-        # Here, so that a user's attack gets a number as the built-in ones do.
+        # Parsed here, so that a user's attack gets numbers as the built-in attacks do.
         sizes = {key: pixels(arguments[key], what=key) for key in SIZES if key in arguments}
-        attack = make(**{**arguments, **sizes})
+        with plugins.current_folder_last():  # a user's function may import its neighbors only when it is called
+            attack = make(**{**arguments, **sizes})
     except InputError as error:
         raise InputError(f"{where}: {error.message}", hint=error.hint) from error
-    except Exception as error:  # code of a user may raise anything
+    except Exception as error:  # a user's code may raise anything
         if kind in KINDS:
             raise
-        raise InputError(f"{where}: {kind} raised {type(error).__name__}: {error}") from error
-    check_attack(attack, what=f"{where}: what {kind} returns")
+        raise InputError(f"{where}: {kind}: calling it raised {type(error).__name__}: {error}") from error
+    check_attack(attack, what=f"{where}: the value that {kind} returns")
     return attack
 
 
 def attack_maker(kind: str, *, where: str = "attack") -> Callable[..., Any]:
-    """Return the function that makes attacks of this kind; imports it if it is a user's own.
+    """Return the function that makes attacks of this kind; a user's own is imported.
 
     Raises InputError for an unknown kind.
     """
-    if kind in KINDS:
-        return KINDS[kind]
-    reference = reference_of(kind, ENTRY_POINTS) if isinstance(kind, str) else None
+    reference = user_reference(kind)
     if reference is None:
-        known = [*KINDS, *registered(ENTRY_POINTS)]
+        if isinstance(kind, str) and kind in KINDS:
+            return KINDS[kind]
+        known = [*KINDS, *plugins.registered(GROUP)]
         raise InputError(
             f"{where}: kind is {kind!r}, which is no attack",
             hint=suggest(str(kind), known) or f"known are {', '.join(known)} and package.module:name",
         )
     try:
-        make = load(reference)
+        make = plugins.load(reference)
     except InputError as error:
         raise InputError(f"{where}: {error.message}", hint=error.hint) from error
     if not callable(make):
         raise InputError(
-            f"{where}: {reference} is {type(make).__name__}; a callable that returns an attack is expected"
+            f"{where}: {reference} is {type(make).__name__}; a function that returns an attack is expected"
         )
     return make
+
+
+def user_reference(kind: str) -> str | None:
+    """The reference `package.module:name` of a user's attack; None for every other kind.
+
+    A name that an installed package registers stands for its reference; the names in `KINDS` come first.
+    """
+    return None if not isinstance(kind, str) or kind in KINDS else plugins.reference_of(kind, GROUP)

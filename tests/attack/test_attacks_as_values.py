@@ -1,12 +1,14 @@
 """Attacks are values: sizes as they are written, settings of recipes, and what is refused."""
 
 import dataclasses
+import importlib
+import sys
 from inspect import ismodule
 
 import pytest
 
 import surgery.attack
-from surgery.attack import Attack, attack_from, cw, fgsm, pgd, pixels
+from surgery.attack import Attack, attack_from, cw, fgsm, pgd, pixels, pixels_text, user_reference
 from surgery.errors import InputError
 
 
@@ -18,6 +20,7 @@ def test_the_public_names_are_these():
         *("ImageGenerator", "Iterate", "Outcome", "Paired", "Target"),
         *("attack_from", "attack_maker", "check_attack_names", "confusion_matrix", "cw", "evaluate", "fgsm"),
         *("mcnemar", "perturb", "pgd", "pixels", "pixels_text", "random_start", "search", "settings_of"),
+        "user_reference",
     }
 
 
@@ -115,6 +118,24 @@ def test_step_rules():
     assert sizes("cosine") == pytest.approx([1.0, 0.853553, 0.5, 0.146447], abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        *[(8 / 255, "8/255"), (2.5 / 255, "2.5/255"), (0.5 / 255, "0.5/255"), (254 / 255, "254/255")],
+        *[(0.003, "0.003"), (0.0, "0"), (1.0, "1"), (12, "12"), (128 / 255 * 2, "1.00392"), (1 / 3, "85/255")],
+    ],
+)
+def test_sizes_are_written_in_one_form(number, text):
+    assert pixels_text(number) == text
+    assert pixels(text) == pytest.approx(number, rel=1e-5)
+
+
+def test_functions_are_not_hidden_by_the_modules_of_their_names():
+    for name in ("pgd", "random_start"):
+        module = importlib.import_module(f"surgery.attack.{name}")
+        assert getattr(surgery.attack, name) is getattr(module, name)
+
+
 def test_settings_of_a_recipe_make_the_attack():
     settings = {"norm": "L2", "epsilon": "128/255", "steps": 10, "step_size": "15/255"}
     assert attack_from(settings) == pgd(**settings)
@@ -150,3 +171,81 @@ def test_the_fields_of_an_attack_are_settings(attack):
 def test_wrong_settings_name_the_key(settings, message):
     with pytest.raises(InputError, match=message):
         attack_from(settings, where="at")
+
+
+MODULE = """
+from dataclasses import dataclass
+
+@dataclass(frozen=True)
+class Shift:
+    epsilon: float
+    step_size: float = 0.1
+    norm: str = "Linf"
+
+    def __call__(self, target, images, labels, generator):
+        return (images + self.epsilon).clamp(0, 1)
+
+def broken(epsilon):
+    raise ZeroDivisionError("no such thing")
+
+def nothing(epsilon):
+    return epsilon
+
+number = 3
+"""
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """The module `own_attacks.shifts` of a user, in the current folder."""
+    (tmp_path / "own_attacks").mkdir()
+    (tmp_path / "own_attacks" / "shifts.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path)
+    yield "own_attacks.shifts"
+    for name in ("own_attacks.shifts", "own_attacks"):
+        sys.modules.pop(name, None)
+
+
+def test_an_attack_of_a_user_is_a_kind(package):
+    attack = attack_from({"kind": f"{package}:Shift", "epsilon": "8/255", "step_size": "2/255"})
+    assert vars(attack) == {"epsilon": 8 / 255, "step_size": 2 / 255, "norm": "Linf"}
+
+
+def test_an_installed_package_registers_attacks_by_name(package, monkeypatch):
+    found = {"surgery.attacks": {"shift": f"{package}:Shift", "pgd": f"{package}:Shift"}}
+    monkeypatch.setattr("surgery.plugins._registered", lambda: found)
+    assert attack_from({"kind": "shift", "epsilon": 0.1}).epsilon == 0.1
+    assert user_reference("shift") == f"{package}:Shift"
+    assert user_reference("pgd") is None
+    assert isinstance(attack_from({"kind": "pgd", "epsilon": 0.1, "steps": 1, "step_size": 0.1}), Attack)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("Shift", {}, "at: own_attacks.shifts:Shift: the argument 'epsilon' is missing"),
+        ("Shift", {"epsilom": 1}, "unknown argument 'epsilom'(.|\n)*did you mean 'epsilon'"),
+        ("Shift", {"epsilon": "8/x"}, "at: epsilon is '8/x'; a number or a fraction"),
+        (
+            "Shift",
+            {"epsilon": 0.1, "norm": "L7"},
+            "at: the value that own_attacks.shifts:Shift returns is Shift, not an",
+        ),
+        (
+            "broken",
+            {"epsilon": 0.1},
+            "at: own_attacks.shifts:broken: calling it raised ZeroDivisionError: no such thing",
+        ),
+        ("nothing", {"epsilon": 0.1}, "at: the value that own_attacks.shifts:nothing returns is float, not an attack"),
+        ("Shfit", {"epsilon": 0.1}, "at: own_attacks.shifts:Shfit: .* defines no 'Shfit'(.|\n)*did you mean 'Shift'"),
+        ("number", {"epsilon": 0.1}, "at: own_attacks.shifts:number is int; a function that returns an attack"),
+    ],
+)
+def test_wrong_attacks_of_a_user_are_refused_in_place(package, name, settings, message):
+    with pytest.raises(InputError, match=message):
+        attack_from({"kind": f"{package}:{name}", **settings}, where="at")
+
+
+def test_modules_that_do_not_exist_are_refused_in_place():
+    with pytest.raises(InputError, match=r"at: nowhere_at_all\.attacks:mine: no module 'nowhere_at_all'"):
+        attack_from({"kind": "nowhere_at_all.attacks:mine"}, where="at")

@@ -95,3 +95,16 @@ def test_hierarchies_have_to_fit():
         confusion(COUNTS).contrast(Hierarchy.of_labels([0, 0, 1], method="test"))
     with pytest.raises(InputError, match="no contrast"):
         confusion(COUNTS).contrast(Hierarchy.of_labels([0] * 5, method="test"))
+
+
+def test_a_matrix_prints_itself(untargeted):
+    assert repr(untargeted).startswith("Confusion of 160 images, 5 classes, untargeted; row: true class")
+    html = untargeted._repr_html_()
+    assert html.count("<tr>") == 6
+    assert f"<td>{float(untargeted.matrix[0, 0]):.0%}</td>" in html
+
+
+def test_large_matrices_are_shortened():
+    counts = torch.ones(30, 30, dtype=torch.int64).tolist()
+    assert len(repr(confusion(counts)).splitlines()) == 1
+    assert confusion(counts)._repr_html_().count("<tr>") == 0

@@ -12,6 +12,7 @@ from surgery.attack.batches import attack_batch
 from surgery.attack.engine import computes_bfloat16
 from surgery.attack.target import prepare
 from surgery.errors import InputError
+from surgery.graph import trace
 
 ATTACKS = {
     "pgd": pgd(epsilon="2/255", steps=6, step_size="0.5/255"),
@@ -100,8 +101,18 @@ class Shy(nn.Module):
         return scale * self.inner(x)
 
 
-def test_a_copy_that_disagrees_with_the_model_is_not_used(model, images):
+def test_a_model_that_is_another_function_while_it_is_traced_is_searched_as_it_is(model, images):
     target = prepare(Shy(model), images[:4], engine=Engine(precision="float32"))
+    assert target.notes[0].startswith("not searched on a traced copy with batch norm folded in float32: ")
+    assert target.notes[-1] == "searched on the model itself in float32"
+
+
+def test_a_copy_that_disagrees_with_the_model_is_not_used(model, images, monkeypatch):
+    negated = nn.Sequential(model, nn.Conv1d(1, 1, 1, bias=False), nn.Flatten()).eval()
+    negated.insert(1, nn.Unflatten(1, (1, 5)))
+    nn.init.constant_(negated[2].weight, -1.0)
+    monkeypatch.setattr("surgery.attack.engine.trace", lambda network, example: trace(negated, example))
+    target = prepare(model, images[:4], engine=Engine(precision="float32"))
     assert "its logits are off by 2 of the largest" in target.notes[0]
     assert target.notes[-1] == "searched on the model itself in float32"
 

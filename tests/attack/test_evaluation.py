@@ -2,11 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from surgery.attack import NORMS, PLAIN, Engine, cw, evaluate, fgsm, perturb, pgd, random_start, search
+from surgery.attack import NORMS, PLAIN, Engine, cw, evaluate, fgsm, mcnemar, perturb, pgd, random_start, search
 from surgery.attack.outcomes import wilson
 from surgery.attack.random_start import ImageGenerator, image_keys
 from surgery.data import Split, planted
@@ -342,3 +343,56 @@ def test_dlr_needs_three_classes(images):
 def test_batches_have_at_least_one_image(model, images, labels):
     with pytest.raises(InputError, match="batch_size is 0"):
         evaluate(model, (images, labels), {"pgd": PGD}, batch_size=0)
+
+
+def test_results_print_themselves(result):
+    text = repr(result)
+    assert text.splitlines()[0] == "Evaluation of 160 images"
+    assert "worst case" in text
+    assert "90.00% of 160" in text
+    assert text.splitlines()[-2:] == [
+        "all 12 checks passed",
+        "searched on a traced copy with batch norm folded in float32",
+    ]
+    html = result._repr_html_()
+    assert html.count("<tr>") == 6
+    assert "<td>natural</td><td>90.00%</td>" in html
+    assert "<table>" in result["pgd"]._repr_html_()
+
+
+def test_names_in_notebooks_are_escaped(model, images, labels):
+    found = evaluate(model, (images[:8], labels[:8]), {"<b>": PGD}, engine=PLAIN)
+    assert "&lt;b&gt;" in found._repr_html_()
+    assert "<b>" not in found._repr_html_()
+
+
+def test_failed_checks_are_printed_in_full(model, images, labels):
+    with pytest.warns(UserWarning, match="probabilities"):
+        found = evaluate(nn.Sequential(model, nn.Softmax(1)), (images[:8], labels[:8]), {"pgd": PGD}, engine=PLAIN)
+    assert "check logits: failed: outputs are in [0, 1] and sum to 1" in repr(found)
+    assert "check logits: failed" in found._repr_html_()
+
+
+@pytest.mark.parametrize("make", [torch.tensor, np.array, list])
+def test_mcnemar_takes_boolean_arrays(make):
+    first, second = make([True] * 8 + [False] * 2), make([True] * 2 + [False] * 7 + [True])
+    found = mcnemar(first, second)
+    assert (found.only_first, found.only_second, found.difference) == (6, 1, pytest.approx(-0.5))
+    assert found.p_value == pytest.approx(2 * (1 + 7) / 2**7)
+    assert mcnemar(first, first).p_value == 1.0
+
+
+def test_mcnemar_refuses_other_images():
+    with pytest.raises(InputError, match=r"shapes \(3,\) and \(2,\)"):
+        mcnemar([True] * 3, [True] * 2)
+
+
+@pytest.mark.parametrize("trials", [1, 10, 90, 1000, 10000])
+def test_intervals_agree_with_the_formula(trials):
+    """Wilson 1927; stores of earlier versions hold this formula's values."""
+    z = 1.959963984540054
+    for successes in {0, 1, trials // 3, trials // 2, trials}:
+        share, spread = successes / trials, z * z / trials
+        middle = (share + spread / 2) / (1 + spread)
+        half = math.sqrt(share * (1 - share) * spread + spread * spread / 4) / (1 + spread)
+        assert wilson(successes, trials) == pytest.approx((middle - half, middle + half), abs=1e-12)
