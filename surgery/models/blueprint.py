@@ -67,9 +67,9 @@ class Blueprint:
 
 
 def fitting_architecture(state: State, like: str | None = None) -> str | None:
-    """Name an architecture whose parameter names are those of `state`, preferring one whose shapes are too.
+    """Name an architecture with the parameter names of `state`, and with most of its shapes.
 
-    Tried are surgery's own and, from torchvision and timm, those of the same short names or the short name of `like`.
+    It tries surgery's own and, from torchvision and timm, those of the same short names or the short name of `like`.
     """
     short = [like.rpartition(":")[2]] if like else list(ARCHITECTURES)
     names = [*ARCHITECTURES, *(f"torchvision:{name}" for name in short), *(f"timm:{name}" for name in short if like)]
@@ -78,9 +78,10 @@ def fitting_architecture(state: State, like: str | None = None) -> str | None:
 
 
 def _misfits(name: str, state: State) -> int | None:
-    """How many shapes differ between `name` and `state`; None where the names do."""
+    """The number of shapes that differ between `name` and `state`; None where the names differ."""
     try:
-        # Shapes without memory or random numbers. A constructor that needs values fails here, and is no candidate.
+        # On the meta device, building takes no memory and no random numbers. A constructor that needs values fails
+        # there, and is no candidate.
         with torch.device("meta"):
             module = build(name)
     except InputError:

@@ -25,9 +25,9 @@ HEADER_KEY = "surgery"
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A network as values: what `build` needs to make it, the input (C, H, W) and classes it is for, its weights.
+    """A network as values: the name and arguments for `build`, the input (C, H, W), the class names, the weights.
 
-    `extra` is for whoever writes the checkpoint (epoch, scores, seed): anything that JSON can hold.
+    `extra` is for the writer of the checkpoint (epoch, scores, seed): anything that JSON can hold.
     """
 
     architecture: str
@@ -39,7 +39,7 @@ class Checkpoint:
 
 
 def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
-    """Write `checkpoint` to `path`; a reader sees the old file or the new one, never a half.
+    """Write `checkpoint` to `path`; a reader sees either the old file or the new one.
 
     Raises InputError when something in it cannot be stored or the folder cannot be written to.
     """
@@ -52,7 +52,7 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
-    """Read a surgery checkpoint; raises ModelFileError for anything else, and for a version this code does not know."""
+    """Read a surgery checkpoint; raises ModelFileError for other files and for newer versions of the format."""
     path = model_file(path)
     header = read_header(path) if recognize(path) is Kind.SAFETENSORS else {}
     if header.get("format") != FORMAT:
@@ -61,7 +61,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """Return what surgery wrote in the header of a safetensors file, {} if another program wrote it."""
+    """Return the entry of surgery in the header of a safetensors file, {} if another program wrote the file."""
     with _opened(path) as file:
         text = (file.metadata() or {}).get(HEADER_KEY, "{}")
     try:
@@ -80,12 +80,12 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def checkpoint_from(path: str | Path, entries: Mapping[str, Any], state: Mapping[str, Tensor]) -> Checkpoint:
-    """Make a checkpoint of the entries that describe one, wherever in `path` they stood; raises ModelFileError."""
+    """Make a checkpoint of the entries of a header or a pickled dict; raises ModelFileError for a wrong one."""
     version = entries.get("version", VERSION)
     if not isinstance(version, int) or version > VERSION:
         raise ModelFileError(
             f"{path}: a surgery checkpoint of version {version}; this surgery reads up to version {VERSION}",
-            hint="update surgery, or save the checkpoint again with this one",
+            hint="update surgery, or save the checkpoint again with this version",
         )
     shape, names = entries.get("input_shape"), entries.get("class_names")
     arguments, extra = entries.get("arguments") or {}, entries.get("extra") or {}
@@ -117,7 +117,7 @@ def _opened(path: Path) -> Iterator[Any]:
     except safetensors.SafetensorError as error:
         raise ModelFileError(
             f"{path}: truncated or damaged safetensors file ({error})",
-            hint="it may be cut off: fetch or save it again",
+            hint="it may be incomplete: download or save it again",
         ) from error
 
 
@@ -136,7 +136,7 @@ def _header(checkpoint: Checkpoint) -> str:
 
 
 def _unshared(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copy tensors that share memory, which safetensors refuses; the module that loads them ties them again."""
+    """Copy tensors that share memory, which safetensors refuses; the module that loads them shares them again."""
     seen: set[int] = set()
     result: dict[str, Tensor] = {}
     for name, tensor in state.items():
@@ -153,4 +153,4 @@ def _is_shape(value: object) -> bool:
 
 
 def _malformed(path: str | Path, entry: str, expected: str, found: object) -> NoReturn:
-    raise ModelFileError(f"{path}: damaged checkpoint: {entry} should be {expected}, found {found!r}")
+    raise ModelFileError(f"{path}: damaged checkpoint: {entry} should be {expected}, got {found!r}")

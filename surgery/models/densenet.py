@@ -1,4 +1,4 @@
-"""Densely connected networks for 32-pixel images: a 3x3 stride-1 stem without pooling, four dense blocks."""
+"""Densely connected networks for 32-pixel images: a 3x3 stem with stride 1 and without pooling, four dense blocks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.nn import functional
 
 
 class DenseLayer(nn.Module):
-    """Batch norm, ReLU and convolution twice, 1x1 to 4 `growth` channels and 3x3 to `growth`, put before the input."""
+    """Batch norm, ReLU and convolution, twice: 1x1 to 4 `growth` channels, 3x3 to `growth`; the input is appended."""
 
     def __init__(self, in_channels: int, growth: int) -> None:
         super().__init__()
@@ -23,7 +23,7 @@ class DenseLayer(nn.Module):
         """(batch, in_channels, H, W) to (batch, growth + in_channels, H, W)."""
         y = self.conv1(functional.relu(self.bn1(x)))
         y = self.conv2(functional.relu(self.bn2(y)))
-        # New channels come first: CIFAR checkpoints of these names have their weights in that order.
+        # New channels come first: CIFAR checkpoints with these parameter names have their weights in that order.
         return torch.cat([y, x], dim=1)
 
 
@@ -43,7 +43,7 @@ class Transition(nn.Module):
 class DenseNet(nn.Module):
     """Four dense blocks of `depths` layers; a transition after the first three halves image and channels.
 
-    `width` is the number of channels behind the stem, twice the growth rate. Parameter names are those that CIFAR
+    `width` is the number of channels after the stem, twice the growth rate. Parameter names are those that CIFAR
     checkpoints of densely connected networks commonly have (`dense1.0.conv1`, `trans1.conv`, `linear`).
     Raises ValueError for an odd `width`.
     """
@@ -51,7 +51,7 @@ class DenseNet(nn.Module):
     def __init__(self, depths: Sequence[int], *, num_classes: int = 10, width: int = 64, in_channels: int = 3) -> None:
         super().__init__()
         if width % 2:
-            raise ValueError(f"width {width} is odd, and the growth rate is half of it")
+            raise ValueError(f"width {width} is odd: expected an even number, twice the growth rate")
         growth = width // 2
         inputs, outputs = _channels(depths, width, growth)
         self.conv1 = nn.Conv2d(in_channels, width, kernel_size=3, padding=1, bias=False)
@@ -75,7 +75,7 @@ class DenseNet(nn.Module):
 
 
 def _channels(depths: Sequence[int], width: int, growth: int) -> tuple[list[int], list[int]]:
-    """How many channels go into each block and come out of it."""
+    """The numbers of channels of the input and the output of each block."""
     inputs, outputs = [width], [width + depths[0] * growth]
     for depth in depths[1:]:
         inputs.append(outputs[-1] // 2)

@@ -1,8 +1,8 @@
 """Archives of torch.export (.pt2), read without running anything that is inside.
 
-torch's own reader unpickles members, evaluates expressions, looks operators up by attribute access, imports modules
-and turns names into source code, all with strings out of the archive's JSON. So each string is compared with what
-torch.export writes before torch sees the archive; what is left of pickles is read with `weights_only`.
+torch's own reader unpickles members, evaluates expressions, looks up operators by attribute access, imports modules
+and turns names into source code, all with strings of the archive's JSON. So each string is compared with the forms that
+torch.export writes before torch reads the archive; the remaining pickles are read with `weights_only`.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ _ARITHMETIC = (
 _INPUT_SIZE = re.compile(r"L(\['\w+'\]|\[\d+\])+\.(size|stride)\(\)\[\d+\]", re.ASCII)
 _MATH = re.compile(r"\b(torch\.sym_\w+|math\.[a-z]\w*)", re.ASCII)
 _CONTAINERS = {None, "builtins.tuple", "builtins.list", "builtins.dict", "collections.OrderedDict"}
-# Stack traces and the like, which torch keeps as text. Told by their own name and not by being inside "metadata": a
-# tensor may be called that too.
+# Stack traces and the like, which torch keeps as text. Recognized by their own name and not by being inside "metadata":
+# a tensor may have that name too.
 _FREE_TEXT = {"stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn", "from_node", "custom", "torch_version"}
 
 
@@ -68,13 +68,13 @@ def load_exported(path: Path) -> Any:
     with path.open("rb") as stream, _only_weights_unpickled(), _quiet() as causes:
         try:
             return torch.export.load(stream)
-        # torch reads the archive with parsers of its own, and each raises what it likes.
+        # torch reads the archive with several parsers, which raise many kinds of exception.
         except Exception as error:
             raise _damaged(path, causes[0] if causes else error) from error
 
 
 def _check(path: Path) -> None:
-    """Refuse an archive that holds more than torch.export writes for a network of plain operators and tensors."""
+    """Refuse an archive with more than torch.export writes for a network of plain operators and tensors."""
     from torch.export.pt2_archive import PT2ArchiveReader
 
     try:
@@ -82,7 +82,7 @@ def _check(path: Path) -> None:
             members = archive.get_file_names()
             texts = {name: archive.read_string(name) for name in members if name in _JSON_MEMBERS}
         with zipfile.ZipFile(path) as archive:
-            # What torch's reader falls back to when it fails, unseen by the archive reader above.
+            # torch's reader tries these when it fails; the archive reader above does not list them.
             members += [name for name in archive.namelist() if Path(name).name.startswith("serialized_")]
         documents = {name: json.loads(text) for name, text in texts.items()}
     except (RuntimeError, ValueError, AssertionError, zipfile.BadZipFile, RecursionError) as error:
@@ -97,7 +97,7 @@ def _check(path: Path) -> None:
 
 
 def _strings(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Yield each string with the name of the entry that it stands in, and each name of an entry under ""."""
+    """Yield each string with the name of its entry, and each name of an entry under ""."""
     if isinstance(value, dict):
         for name, item in value.items():
             yield "", name
@@ -178,7 +178,7 @@ _ACCEPTED: dict[str, Callable[[str], bool]] = {
 
 @contextmanager
 def _only_weights_unpickled() -> Iterator[None]:
-    """Make every torch.load in the process safe for a while: torch's reader asks for the unsafe one by itself."""
+    """Make every torch.load in the process safe for a while: torch's reader itself asks for the unsafe one."""
     names = ("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD")
     before = {name: os.environ.pop(name, None) for name in names}
     os.environ[names[0]] = "1"
@@ -191,7 +191,7 @@ def _only_weights_unpickled() -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[list[BaseException]]:
-    """Collect the causes that torch logs, with a traceback, in place of raising them."""
+    """Collect the exceptions that torch logs, with a traceback, instead of raising them."""
     causes: list[BaseException] = []
 
     def keep_cause(record: logging.LogRecord) -> bool:
@@ -209,8 +209,8 @@ def _quiet() -> Iterator[list[BaseException]]:
 
 def _unusual(path: Path, what: str) -> ModelFileError:
     return ModelFileError(
-        f"{path}: an exported program with more inside than a network of plain operators: {what}",
-        hint="such an archive can run code when it is read; export the model again with torch.export.save, without "
+        f"{path}: an exported program with more than plain operators and tensors: {what}",
+        hint="such an archive can run code when it is read; export the network again with torch.export.save, without "
         "compiled parts, custom operators or custom containers",
     )
 
@@ -219,5 +219,5 @@ def _damaged(path: Path, error: BaseException) -> ModelFileError:
     text = str(error).strip().partition("\n")[0]
     return ModelFileError(
         f"{path}: a torch.export archive that torch cannot read ({type(error).__name__}: {text[:200]})",
-        hint="it may be damaged, or written by another version of torch: export the model again with this one",
+        hint="it may be damaged, or written by another version of torch: export the network again with this version",
     )

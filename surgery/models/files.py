@@ -35,7 +35,7 @@ GRAPH_FORMAT = "surgery-graph"
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedModel:
-    """A module in eval mode, the (C, H, W) of its input and its class names where known, and where it came from."""
+    """A module in eval mode, its source in words, and, where known, the (C, H, W) of its input and its class names."""
 
     module: nn.Module
     source: str
@@ -73,7 +73,7 @@ def open_model(
     factory: str | None = None,
     trust_pickle: bool = False,
 ) -> LoadedModel:
-    """Open a surgery checkpoint or graph, a state dict, or a torch.export archive, told apart by their content.
+    """Open a surgery checkpoint or graph, a state dict, or a torch.export archive, recognized by their content.
 
     A state dict needs `architecture` (a name that `build` knows) or `factory` ("package.module:callable"), either with
     keyword `arguments`; the number of classes and a normalization are taken from the file unless given. `path=None`
@@ -81,8 +81,8 @@ def open_model(
     torch.save(model). A checkpoint of a user's architecture `package.module:name` needs the same `architecture` as an
     argument, because a file must not choose the code that is imported.
 
-    Raises ModelFileError for a file that is missing, damaged, foreign, unsafe, not finite, or that does not fit, and
-    InputError for a wrong argument.
+    Raises ModelFileError for a file that is missing, damaged, foreign, unsafe or not finite, or that does not fit the
+    network, and InputError for a wrong argument.
     """
     blueprint = Blueprint(architecture=architecture, factory=factory, arguments=arguments or {})
     shape = _checked_shape(input_shape)
@@ -176,7 +176,7 @@ def _open_state(path: Path, state: State, blueprint: Blueprint) -> LoadedModel:
     if blueprint.name is None:
         fits = fitting_architecture(state)
         raise ModelFileError(
-            f"{path}: a plain state dict does not say which network it belongs to; it holds {describe_state(state)}",
+            f"{path}: a plain state dict does not name its network; it holds {describe_state(state)}",
             hint=_names_of(fits)
             or "give the architecture (--arch NAME) or a factory (--model package.module:callable)",
         )
@@ -185,7 +185,10 @@ def _open_state(path: Path, state: State, blueprint: Blueprint) -> LoadedModel:
 
 
 def _assemble(path: Path, state: State, blueprint: Blueprint) -> tuple[nn.Module, str]:
-    """Make the network and load `state` into it, leaving torch's generator as it was; returns what was inferred too."""
+    """Make the network and load `state` into it; returns also a note of what was inferred from the file.
+
+    torch's generator stays as it was: the initial weights, which are overwritten, are drawn from a copy.
+    """
     with torch.random.fork_rng(devices=[]):
         blueprint, note = _with_normalization(path, state, blueprint)
         module = blueprint.make()
@@ -212,26 +215,26 @@ def _with_normalization(path: Path, state: State, blueprint: Blueprint) -> tuple
         return blueprint.with_argument("normalize", found.as_argument()), ", normalization as in the file"
     if not found.agrees(parse_normalization(given, channels=None)):
         raise ModelFileError(
-            f"{path}: its network normalizes with {found.as_argument()}, not with {given}",
+            f"{path}: its network normalizes with {found.as_argument()}, got {given}",
             hint="omit normalize: the file has it",
         )
     return blueprint, ""
 
 
 def _part_in_file(module: nn.Module, state: State) -> nn.Module:
-    """The part of `module` that `state` belongs to: common checkpoints hold the network without its normalization."""
+    """The part of `module` that `state` belongs to: most checkpoints hold the network without a normalization."""
     return module if normalization_in(state) else without_normalization(module)
 
 
 def _advice(module: nn.Module, state: State, blueprint: Blueprint) -> str | None:
-    """What to try when `state` does not fit: another architecture, or other arguments for this one."""
+    """A hint for a `state` that does not fit: another architecture, or other arguments for this one."""
     misfit = compare(module, state)
     if misfit.missing or misfit.unexpected:
         return _names_of(fitting_architecture(state, blueprint.architecture))
     classes = classes_in_file(misfit)
     if classes:
         return f"the file's network has {classes} classes: num_classes={classes}"
-    return "the names fit and the sizes do not: give the network's arguments, such as its width and stem"
+    return "the names fit but the sizes do not: give the network's arguments, such as its width and stem"
 
 
 def _names_of(architecture: str | None) -> str | None:

@@ -1,4 +1,4 @@
-"""Normalization of the input as a layer of the model, so that images, attacks and epsilon stay in [0, 1]."""
+"""Normalization of the input as a layer of the network, so that images, attacks and epsilon stay in [0, 1]."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Normalization:
     std: tuple[float, ...]
 
     def as_argument(self) -> dict[str, list[float]]:
-        """What `build` takes as `normalize`, and a checkpoint keeps among its arguments."""
+        """The argument `normalize` of `build`, which a checkpoint keeps among its arguments."""
         return {"mean": list(self.mean), "std": list(self.std)}
 
     def agrees(self, other: Normalization) -> bool:
-        """Whether the two are the same but for the rounding of a file in half precision."""
+        """Whether the two are equal up to the rounding of a file in half precision."""
         pairs = list(zip(self.mean + self.std, other.mean + other.std, strict=False))
         same_length = len(self.mean) == len(other.mean)
         return same_length and all(math.isclose(one, two, rel_tol=1e-2) for one, two in pairs)
@@ -52,7 +52,7 @@ class Normalize(nn.Module):
 
 
 class Normalized(nn.Module):
-    """`model` behind a normalization; its state dict has the two constants, so that no file loses them unnoticed."""
+    """A normalization followed by `model`; the state dict has the two constants, so that every file keeps them."""
 
     def __init__(self, normalization: Normalization, model: nn.Module) -> None:
         super().__init__()
@@ -69,23 +69,23 @@ def parse_normalization(value: Any, channels: int | None) -> Normalization:
     if not isinstance(value, Mapping) or set(value) != {"mean", "std"}:
         given = list(value) if isinstance(value, Mapping) else value
         near = suggest(str(next(iter(set(value) - {"mean", "std"}), "")), ("mean", "std")) if given else None
-        raise InputError(f"normalize: expected mean and std, not {given!r}", hint=near)
+        raise InputError(f"normalize: expected mean and std, got {given!r}", hint=near)
     mean, std = _numbers("mean", value["mean"]), _numbers("std", value["std"])
     if len(mean) != len(std) or channels not in (None, len(mean)):
         expected = f"{channels}, one for each channel" if channels else "as many of one as of the other"
         raise InputError(f"normalize: {len(mean)} numbers in mean and {len(std)} in std; expected {expected}")
     if min(std) <= 0:
-        raise InputError(f"normalize: std must be above 0, not {min(std)}")
+        raise InputError(f"normalize: std must be above 0, got {min(std)}")
     if max(map(abs, mean)) > 1 or max(std) > 1:
         raise InputError(
-            f"normalize: mean {list(mean)} and std {list(std)} are not of images in [0, 1]",
+            f"normalize: expected mean and std of images in [0, 1], got {list(mean)} and {list(std)}",
             hint="divide both by 255 if they are of 8-bit values",
         )
     return Normalization(mean=mean, std=std)
 
 
 def without_normalization(module: nn.Module) -> nn.Module:
-    """The network itself, where `module` is one behind a normalization."""
+    """The network without its normalization layer, if it has one."""
     return module.model if isinstance(module, Normalized) else module
 
 
@@ -100,10 +100,10 @@ def normalization_in(state: State) -> Normalization | None:
 
 def _numbers(name: str, value: Any) -> tuple[float, ...]:
     if not isinstance(value, Sequence) or isinstance(value, str) or not value:
-        raise InputError(f"normalize: {name} must be a list of numbers, one for each channel, not {value!r}")
+        raise InputError(f"normalize: {name} must be a list of numbers, one for each channel, got {value!r}")
     bad = next((item for item in value if not _is_finite(item)), None)
     if bad is not None:
-        raise InputError(f"normalize: {name} must be a list of finite numbers, not {list(value)!r}")
+        raise InputError(f"normalize: {name} must be a list of finite numbers, got {list(value)!r}")
     return tuple(float(item) for item in value)
 
 

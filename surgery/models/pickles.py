@@ -1,4 +1,8 @@
-"""Files of torch.save: read without running them, and, where that is refused, told what classes are inside."""
+"""Files of torch.save, read without running them; where that is impossible, the error names the classes inside.
+
+A pickle is a program: it names functions, which unpickling imports and calls. torch.load(weights_only=True) accepts
+only a list of harmless ones. pickletools disassembles a refused file, so that the error can say what is inside.
+"""
 
 from __future__ import annotations
 
@@ -17,37 +21,37 @@ import torch
 
 from surgery.errors import ModelFileError
 
-# What a pickle of nothing but tensors, numbers and containers refers to: not worth showing to the reader.
+# The names in a pickle of tensors, numbers and containers, which errors leave out.
 _PLAIN = re.compile(
     r"collections\.OrderedDict|_codecs\.encode"
     r"|torch\._utils\._rebuild_\w+|torch\.nn\.parameter\.Parameter|torch\.(storage\.)?\w*Storage"
     r"|torch\.(Size|device|Tensor|serialization\._get_layout|u?int\d+|b?float\d+\w*|bool|complex\d+)"
 )
 _STRINGS = {"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE", "SHORT_BINSTRING", "BINSTRING", "STRING"}
-_TRUST = "--trust-pickle (trust_pickle=True) runs the file as it is"
+_TRUST = "--trust-pickle (trust_pickle=True) runs the file"
 _LEGACY_PICKLES = 4  # magic number, protocol, system, object; raw tensor memory follows
 
 
 def load_torch_file(path: Path, *, trust_pickle: bool) -> Any:
-    """Return what a file of torch.save holds, on the CPU.
+    """Return the content of a file of torch.save, on the CPU.
 
     Nothing in the file is run unless `trust_pickle`. Raises ModelFileError for a damaged file, and for one that could
-    only be read by running it: the error names the classes inside and the ways out.
+    only be read by running it: the error names the classes inside and the alternatives.
     """
     try:
         # An open stream, because torch looks at a path's extension before it looks at the content.
         with path.open("rb") as stream, warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)  # _explain says it as an error
+            warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)  # _explain makes an error of it
             return torch.load(stream, map_location="cpu", weights_only=not trust_pickle)
-    # The unpickler raises whatever the bytes make it stumble over, from EOFError to UnicodeDecodeError.
+    # Damaged bytes can make the unpickler raise nearly anything, from EOFError to UnicodeDecodeError.
     except Exception as error:
         raise (_untrusty(path, error) if trust_pickle else _explain(path, error)) from error
 
 
 def classes_inside(path: Path) -> list[str]:
-    """Name the classes and functions that unpickling would fetch beyond plain tensors, without unpickling."""
+    """Name the classes and functions that unpickling would import, except for plain tensors, without unpickling."""
     found: dict[str, None] = {}
-    # A damaged file: what was found up to there is still worth telling.
+    # In a damaged file, the names before the damage are still useful.
     with suppress(ValueError, IndexError, EOFError, zipfile.BadZipFile):
         for stream in _pickles(path):
             for name in _globals(stream):
@@ -70,7 +74,11 @@ def _pickles(path: Path) -> Iterable[IO[bytes]]:
 
 
 def _globals(stream: IO[bytes]) -> Iterable[str]:
-    """Disassemble one pickle and yield `module.name` of each global it refers to."""
+    """Disassemble one pickle and yield `module.name` of each global it refers to.
+
+    STACK_GLOBAL takes module and name from the stack. Instead of a full stack, the strings are tracked in their order,
+    and the memo, from which repeated strings are fetched.
+    """
     strings: list[str] = []
     memory: dict[int, str] = {}
     last = ""
@@ -103,7 +111,7 @@ def _explain(path: Path, error: Exception) -> ModelFileError:
         )
     return ModelFileError(
         f"{path}: damaged, or not written by torch.save ({_first_line(error)})",
-        hint="it may be cut off: fetch it again, or save the weights again: torch.save(model.state_dict(), file)",
+        hint="it may be incomplete: download it again, or save the weights again: torch.save(model.state_dict(), file)",
     )
 
 
@@ -113,11 +121,11 @@ def _refusal(path: Path, classes: list[str]) -> ModelFileError:
         what = "a whole pickled module, as torch.save(model) writes it"
         save = "torch.save(model.state_dict(), file)"
     else:
-        what = "pickled Python objects beside the weights"
+        what = "pickled Python objects in addition to weights"
         save = 'torch.save(checkpoint["state_dict"], file)'
     return ModelFileError(
-        f"{path}: holds {what}; to read it is to run code that the file names. Inside: {shown}",
-        hint="where the file is trusted, keep its weights with "
+        f"{path}: holds {what}; reading it runs code that the file names. Inside: {shown}",
+        hint="if you trust the file, keep its weights with "
         f"{save}, or write the model with torch.export.save; {_TRUST}",
     )
 
@@ -125,7 +133,7 @@ def _refusal(path: Path, classes: list[str]) -> ModelFileError:
 def _untrusty(path: Path, error: Exception) -> ModelFileError:
     return ModelFileError(
         f"{path}: cannot be unpickled ({_first_line(error)})",
-        hint="a pickle needs the classes it was made with: run where they can be imported",
+        hint="a pickle needs the classes that it was made of: run where they can be imported",
     )
 
 

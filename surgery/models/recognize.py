@@ -1,4 +1,4 @@
-"""What kind of file a model file is, told by its content and never by its extension."""
+"""The kind of a model file, recognized by its content and never by its extension."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _SIGNATURES: dict[bytes, str] = {
 
 
 class Kind(Enum):
-    """The kinds of model file that are told apart."""
+    """The kinds of model file."""
 
     SAFETENSORS = auto()
     TORCH_ZIP = auto()  # torch.save since 1.6
-    TORCH_LEGACY = auto()  # torch.save before, still a choice
+    TORCH_LEGACY = auto()  # torch.save before 1.6, still an option of it
     EXPORTED = auto()  # torch.export.save
 
 
@@ -45,7 +45,7 @@ def model_file(path: str | Path) -> Path:
 
 
 def recognize(path: Path) -> Kind:
-    """Return the kind of the file; raises ModelFileError that says what a foreign file looks like."""
+    """Return the kind of the file; raises ModelFileError with a guess at the format of a foreign file."""
     with path.open("rb") as stream:
         start = stream.read(_START)
     if start.startswith(b"PK\x03\x04"):
@@ -64,20 +64,20 @@ def _kind_of_zip(path: Path) -> Kind:
     except (zipfile.BadZipFile, ValueError) as error:
         raise ModelFileError(
             f"{path}: starts like a file of torch.save or torch.export, but its end is missing or damaged ({error})",
-            hint="it was cut off while it was written, copied or downloaded: fetch it again",
+            hint="it was cut off while it was written, copied or downloaded: download or save it again",
         ) from error
     inside = {name.partition("/")[2] for name in names}  # torch puts everything below one folder
     if "archive_format" in inside:
         return Kind.EXPORTED
     if "constants.pkl" in inside or any(name.startswith("code/") for name in inside):
         raise ModelFileError(
-            f"{path}: a TorchScript archive, which is compiled code and is not read here",
+            f"{path}: a TorchScript archive: surgery does not read compiled code",
             hint='torch.save(torch.jit.load(file).state_dict(), "weights.pt") keeps its weights; '
             "load those with the architecture's name",
         )
     if "serialized_exported_program.json" in names:
         raise ModelFileError(
-            f"{path}: a torch.export archive in a form that torch gave up in 2.8",
+            f"{path}: a torch.export archive in the format of torch before 2.8",
             hint="load it with the torch that wrote it and export the model again with a current one",
         )
     if "data.pkl" in inside:
@@ -87,7 +87,7 @@ def _kind_of_zip(path: Path) -> Kind:
 
 def _foreign(path: Path, start: bytes) -> ModelFileError:
     if start.startswith(b"version https://git-lfs"):
-        return ModelFileError(f"{path}: a git-lfs pointer and not the file it stands for", hint="run `git lfs pull`")
+        return ModelFileError(f"{path}: a git-lfs pointer, not the file itself", hint="run `git lfs pull`")
     looks = _looks_like(start)
     return ModelFileError(
         f"{path}: not a model file: it {looks}",

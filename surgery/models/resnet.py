@@ -1,4 +1,4 @@
-"""Residual networks for small images: the usual four stages behind a stem for 32 or for 96 pixels."""
+"""Residual networks for small images: a stem for 32 or for 96 pixels, followed by the usual four stages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.nn import functional
 from surgery.errors import InputError, suggest
 
 STEM_SIZES = {"cifar": 32, "stl": 96}
-"""The stems by name, and the side of the image that each is for."""
+"""The side of the image that each stem is for."""
 
 
 class BasicBlock(nn.Module):
@@ -36,7 +36,7 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """As `BasicBlock`, with 1x1, 3x3 and 1x1 convolutions and four times the channels at its end."""
+    """As `BasicBlock`, with 1x1, 3x3 and 1x1 convolutions, and four times as many channels at its end."""
 
     expansion: ClassVar[int] = 4
 
@@ -104,7 +104,7 @@ def _stem_kernel(stem: str) -> int:
 
 
 def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
-    """The identity where shapes agree, else a 1x1 convolution; empty so that it adds no names to the state dict."""
+    """The identity where shapes agree, else a 1x1 convolution; the identity adds no names to the state dict."""
     if stride == 1 and in_channels == out_channels:
         return nn.Sequential()
     convolution = nn.Conv2d(in_channels, out_channels, kernel_size=1, stride=stride, bias=False)

@@ -1,4 +1,4 @@
-"""State dicts: found inside their wrappers, compared with a network, and loaded only if every name and shape fits."""
+"""State dicts: found inside the entries of a file, compared with a network, loaded if every name and shape fits."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ State = Mapping[str, Tensor]
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model_state", "state", "model", "net", "network", "weights")
 _PREFIXES = ("module.", "model.", "net.", "network.")
-_COMPILED = "_orig_mod."  # torch.compile puts it wherever a compiled module sits
-_UNCOUNTED = "num_batches_tracked"  # absent from files of torch before 1.0
+_COMPILED = "_orig_mod."  # torch.compile puts it before the names of every compiled module, at any depth
+_UNCOUNTED = "num_batches_tracked"  # torch before 1.0 did not write it
 _SHOWN = 8
 
 
 @dataclass(frozen=True, kw_only=True)
 class Misfit:
-    """What of a state dict does not fit a network: names, and shapes as (the network's, the file's)."""
+    """The differences of a state dict from a network: names, and shapes as (the network's, the file's)."""
 
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
@@ -38,7 +38,7 @@ def find_state(path: Path, content: Any) -> dict[str, Tensor]:
     """Return the state dict inside `content`, below entries such as `state_dict`; raises ModelFileError."""
     if not isinstance(content, Mapping) or not content:
         raise ModelFileError(
-            f"{path}: no weights inside: expected a state dict, found {_describe(content)}",
+            f"{path}: no weights inside: expected a state dict, got {_describe(content)}",
             hint="torch.save(model.state_dict(), file) writes one",
         )
     for wrapper in _WRAPPERS:
@@ -48,13 +48,13 @@ def find_state(path: Path, content: Any) -> dict[str, Tensor]:
     if other:
         raise ModelFileError(
             f"{path}: not a state dict: these entries are not tensors: {_enumerate(other)}",
-            hint=f"weights are looked for below {', '.join(_WRAPPERS)}",
+            hint=f"weights are searched for in the entries {', '.join(_WRAPPERS)}",
         )
     return {str(key): value for key, value in content.items()}
 
 
 def match_names(state: State, expected: Iterable[str]) -> State:
-    """Drop the prefixes that wrappers put before every name, as far as that brings them nearer to `expected`."""
+    """Remove the prefixes that wrappers put before every name, if more names are then in `expected`."""
     expected = set(expected)
     candidates = [state, {name.replace(_COMPILED, ""): tensor for name, tensor in state.items()}]
     while prefix := _common_prefix(candidates[-1]):
@@ -63,7 +63,7 @@ def match_names(state: State, expected: Iterable[str]) -> State:
 
 
 def compare(module: nn.Module, state: State) -> Misfit:
-    """Say what of `state` does not fit `module`."""
+    """Return the differences of `state` from `module`."""
     expected: dict[str, Tensor] = module.state_dict()
     return Misfit(
         missing=tuple(name for name in expected if name not in state and not name.endswith(_UNCOUNTED)),
@@ -77,7 +77,7 @@ def compare(module: nn.Module, state: State) -> Misfit:
 
 
 def classes_in_file(misfit: Misfit) -> int | None:
-    """Return the file's number of classes if that alone keeps it from fitting: one size for another, always first."""
+    """Return the file's number of classes if nothing else differs: one size for another, in the first dimension."""
     if misfit.missing or misfit.unexpected or not misfit.shapes:
         return None
     pairs = {(ours[:1], theirs[:1]) for ours, theirs in misfit.shapes.values()}
@@ -88,21 +88,21 @@ def classes_in_file(misfit: Misfit) -> int | None:
 def load_weights(path: Path, module: nn.Module, state: State, name: str) -> None:
     """Copy `state` into `module`, called `name` in errors; raises ModelFileError unless all of it fits."""
     try:
-        # A plain dict: without the version that torch.save keeps beside it, batch norms supply an absent counter.
+        # A plain dict has no `_metadata`. Without its version, batch norms accept a missing counter.
         module.load_state_dict(dict(state), strict=True)
-    # Told by torch and not by `compare`, because modules may know older names of their own entries.
+    # torch decides, not `compare`: modules may accept older names of their own entries.
     except RuntimeError as error:
         raise ModelFileError(_report(path, compare(module, state), name) or f"{path}: {error}") from error
 
 
 def require_finite(path: str | Path, state: State) -> None:
-    """Raise ModelFileError for NaN and infinite values; a mask of zeros and minus infinities is meant to be one."""
+    """Raise ModelFileError for NaN and infinite values, except in attention masks of zeros and minus infinities."""
     bad = {name: count for name, tensor in state.items() if (count := _not_finite(tensor))}
     if bad:
         listed = [f"{name} ({count} of {state[name].numel()})" for name, count in bad.items()]
         raise ModelFileError(
             f"{path}: NaN or infinite values in {len(bad)} of {len(state)} tensors: {_enumerate(listed)}",
-            hint="the training that wrote it diverged, or the file is damaged: use an earlier checkpoint",
+            hint="its training diverged, or the file is damaged: use an earlier checkpoint",
         )
 
 
