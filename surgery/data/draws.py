@@ -1,7 +1,7 @@
 """Random integers that are the same on every machine and with every version of the libraries.
 
-NumPy promises the stream of a bit generator (its enhancement proposal 19), but not that of the distributions made from
-it, and PyTorch promises neither. So everything here is integer arithmetic on raw 64-bit numbers.
+NumPy guarantees the stream of a bit generator (its enhancement proposal 19), but not the distributions made from it;
+PyTorch guarantees neither. So everything here is integer arithmetic on raw 64-bit numbers.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ _LOW = 0xFFFFFFFF
 
 
 def stream(seed: int, purpose: str) -> PCG64:
-    """The bit generator of a seed, from 0 on, for one purpose; those for different purposes are independent."""
+    """The bit generator for a seed (0 or more) and a purpose; generators for different purposes are independent."""
     return PCG64(SeedSequence(seed, spawn_key=tuple(purpose.encode())))
 
 
 def normal_integers(source: PCG64, shape: tuple[int, int]) -> NDArray[np.int64]:
     """Nearly standard normal numbers `shape`, as integers in units of 1 / 65536.
 
-    Each is the sum of twelve uniform numbers of sixteen bits (Irwin and Hall), less its mean: at most 6 standard
-    deviations, and a kurtosis of 2.9. Row after row uses the same stretch of the stream, so it is no matter in how
-    many calls rows are drawn.
+    Each is the sum of twelve uniform numbers of sixteen bits (Irwin and Hall), minus the mean of such sums: at most 6
+    standard deviations, with a kurtosis of 2.9. Every row takes the same amount of the stream, so that the rows do not
+    depend on the number of calls that draw them.
     """
     rows, columns = shape
     raw = source.random_raw((rows, 3, columns))
-    # Two sums of sixteen-bit numbers side by side in each word; which of its four parts goes where does not matter.
+    # Two sums of six numbers in each word, 32 bits apart: a sum needs 19 bits, so that none carries into the other.
     pairs = ((raw & _LANES) + (raw >> 16 & _LANES)).sum(axis=1)
     return ((pairs & _LOW) + (pairs >> 32)).astype(np.int64) - _MEAN
 
@@ -43,5 +43,5 @@ def signs(source: PCG64, count: int) -> NDArray[np.int64]:
 
 
 def shuffle_keys(source: PCG64, count: int) -> NDArray[np.uint64]:
-    """Numbers whose order is a random one."""
+    """Random numbers to sort by: their order is a random permutation."""
     return source.random_raw(count)

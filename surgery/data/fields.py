@@ -1,12 +1,12 @@
 """Smooth random fields that are orthogonal to each other, in fixed-point numbers that are the same on every machine.
 
-A field is a sum of the products of cosines of which the discrete cosine transform is made, up to a cut-off, with random
-coefficients: white noise through an ideal low-pass filter that does not wrap around at the edges. These products are
-orthogonal on the grid of pixels, so fields are orthogonal where their coefficients are.
+A field is a sum of the basis functions of the discrete cosine transform, up to a cut-off, with random coefficients:
+white noise through an ideal low-pass filter that does not wrap around at the edges. The basis functions are orthogonal
+on the grid of pixels, so fields are orthogonal where their coefficients are.
 
-Machines differ in their cosines and in the order in which libraries sum. Here cosines come from decimal arithmetic,
-coefficients from Python's floats, of which every operation used (+, *, /, the square root, `fsum`) is correctly
-rounded, and all else is whole numbers.
+Machines differ in the last bits of their cosines, and libraries in the order of their sums. Here cosines come from
+decimal arithmetic, and coefficients from Python's floats, whose operations used here (+, *, /, the square root, `fsum`)
+are all correctly rounded. Everything else is whole numbers.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ def smooth_fields(
     """`count` random fields `(count, channels, size, size)` of mean 0 and variance 1, in units of 2^-20.
 
     `cutoff`: the highest frequency in cycles a pixel. Orthogonal up to rounding if `orthogonal`, in which case the
-    first field is the first one drawn, and each of the others is what earlier ones leave of it.
+    first field is the first one drawn, and each of the others is drawn and then made orthogonal to the earlier ones.
 
-    Raises InputError where there are not so many orthogonal fields.
+    Raises InputError where fewer orthogonal fields exist.
     """
     channels, size, _ = shape
     modes = _modes(size, cutoff)
@@ -47,7 +47,7 @@ def smooth_fields(
         raise InputError(
             f"{count} orthogonal fields do not fit: images of {channels} x {size} x {size} have {room} of up to "
             f"{cutoff:g} cycles a pixel",
-            hint="take a larger image_size or cutoff, or fewer classes",
+            hint="use a larger image_size or cutoff, or fewer classes",
         )
     drawn = [[value / UNIT for value in row] for row in normal_integers(source, (count, room)).tolist()]
     coefficients = _orthonormal(drawn) if orthogonal else [_unit(row) for row in drawn]
@@ -61,14 +61,14 @@ def smooth_fields(
 
 
 def _modes(size: int, cutoff: float) -> list[tuple[int, int]]:
-    """Half cycles down and across an image, of all products of cosines up to the cut-off but the constant one."""
+    """Half cycles down and across an image, of all basis functions up to the cut-off except the constant one."""
     bound = (2 * size * cutoff) ** 2
     half_cycles = range(size)
     return [(i, j) for i in half_cycles for j in half_cycles if 0 < i * i + j * j <= bound]
 
 
 def _orthonormal(rows: Sequence[Sequence[float]]) -> list[list[float]]:
-    """Gram and Schmidt's process, twice for each row, so that rounding does not add up."""
+    """The Gram-Schmidt process, twice for each row, because rounding leaves the first result not quite orthogonal."""
     result: list[list[float]] = []
     for row in rows:
         rest = list(row)
@@ -87,10 +87,10 @@ def _unit(row: Sequence[float]) -> list[float]:
 
 
 def _synthesize(spectrum: NDArray[np.int64], size: int) -> NDArray[np.int64]:
-    """Fields `(count, channels, size, size)` in units of 2^-20 of coefficients `(..., down, across)` in units of 2^-24.
+    """Fields `(count, channels, size, size)` in 2^-20, of coefficients `(..., down, across)` in 2^-24.
 
-    NumPy's products of whole numbers are exact. No coefficient exceeds the root of the number of channels, so a sum of
-    a thousand of them still fits into 64 bits.
+    NumPy's matrix products of whole numbers are exact. No coefficient exceeds the root of the number of channels, so
+    that a sum of a thousand of them fits into 64 bits.
     """
     cosines = _cosines(spectrum.shape[-1], size)
     rows = _shift(spectrum @ cosines, _FINE)
@@ -103,7 +103,7 @@ def _shift(values: NDArray[np.int64], bits: int) -> NDArray[np.int64]:
 
 def _cosines(count: int, size: int) -> NDArray[np.int64]:
     """cos(pi k (2 i + 1) / (2 size)) for k half cycles at pixel i `(count, size)`, of mean square 1, in 2^-24."""
-    # The caller's decimal settings, which may be anything, are left out of this.
+    # A context of its own: the caller's decimal settings may be anything.
     with localcontext(Context(prec=50, rounding=ROUND_HALF_EVEN)):
         scale = Decimal(2).sqrt() * 2**_FINE
         circle = [int((scale * _cosine(_PI * step / (2 * size))).to_integral_value()) for step in range(4 * size)]

@@ -1,4 +1,4 @@
-"""Image folders: `train/<class>/*` and the like, of any data set or of one whose classes are known."""
+"""Image folders `train/<class>/*`: the data set `folder`, and the listings and decoding that other data sets share."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from surgery.data.sampling import hold_out
 from surgery.errors import InputError, suggest
 
 TEST_SHARE = 0.2
-"""What `folder` holds out for testing where there is neither test/ nor val/."""
+"""The share that `folder` holds out for testing where neither test/ nor val/ exists."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,20 +28,20 @@ class Listing:
 
 
 def folder(*, root: Path, image_size: int | None = None) -> Dataset:
-    """Image folders `train/<class>/*`, with `test/<class>/*` and `val/<class>/*` where they are there.
+    """Image folders `train/<class>/*`, with `test/<class>/*` and `val/<class>/*` where they exist.
 
-    Classes are the folders in train/, in the order of their names. Test images are those in test/, or those in val/
-    where there is no test/. Where there is neither, a fifth of the training images is held out, always the same ones.
-    With both, those in val/ are the validation split.
+    Classes are the folders in train/, in the order of their names. Test images are those in test/, or in val/ where
+    test/ does not exist. Without both, a fifth of the training images is held out, always the same images. With both,
+    val/ is the validation split.
 
-    Raises InputError naming the folder or file for a split without some class, a class without images, and an image
-    that cannot be read or is of another size than the others.
+    Raises InputError naming the folder or file for a split without one of the classes, a class without images, and an
+    image that cannot be read or has another size than the others.
     """
     if not (root / "train").is_dir():
         raise InputError(f"{root}: no folder train/ here", hint="images of class NAME are train/NAME/*.png or .jpg")
     class_names = tuple(subfolders(root / "train"))
     if not class_names:
-        raise InputError(f"{root / 'train'}: no folders here; each class is one")
+        raise InputError(f"{root / 'train'}: no folders here; expected one for each class")
     there = {which: root / which for which in ("train", "test", "val") if (root / which).is_dir()}
     splits = read(
         root, {which: list_classes(root, path, class_names) for which, path in there.items()}, image_size=image_size
@@ -70,7 +70,7 @@ def list_classes(root: Path, path: Path, class_names: Sequence[str]) -> Listing:
     found = subfolders(path)
     for name in found:
         if name not in class_names:
-            raise InputError(f"{path / name}: there is no class {name!r}", hint=suggest(name, class_names))
+            raise InputError(f"{path / name}: unknown class {name!r}", hint=suggest(name, class_names))
     for name in class_names:
         if name not in found:
             raise InputError(f"{path}: class {name!r} has no folder here")
@@ -92,7 +92,7 @@ def listing(root: Path, folders: Iterable[tuple[int, Path]]) -> Listing:
 
 
 def read(root: Path, listings: Mapping[str, Listing], *, image_size: int | None) -> dict[str, Split]:
-    """Decode all listings, or take them from the cache in `root`; their images have one shape `(3, height, width)`."""
+    """Decode all listings, or read them from the cache in `root`; all images have one shape `(3, height, width)`."""
     files = [name for listing in listings.values() for name in listing.files]
     made = cached(
         root, files, image_size, lambda: {"images": decode([root / name for name in files], image_size=image_size)}
@@ -105,13 +105,13 @@ def read(root: Path, listings: Mapping[str, Listing], *, image_size: int | None)
 
 
 def images_in(path: Path) -> list[str]:
-    """The names of the images in a folder that are not hidden, sorted."""
+    """The names of the images in a folder, sorted, without hidden ones."""
     with os.scandir(path) as entries:
         names = [entry.name for entry in entries]
     return sorted(name for name in names if name.lower().endswith(SUFFIXES) and not name.startswith("."))
 
 
 def subfolders(path: Path) -> list[str]:
-    """The names of the folders in a folder that are not hidden, sorted."""
+    """The names of the folders in a folder, sorted, without hidden ones."""
     with os.scandir(path) as entries:
         return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))

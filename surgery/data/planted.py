@@ -1,7 +1,7 @@
 """`planted`: a generated data set with a known two-level hierarchy, the same bits on every machine.
 
-It is an end-to-end check of the paper's claim (Bai et al. 2021): superclasses share coarse shapes that survive an
-attack, classes differ within them, and each class carries a fine pattern that tells it apart but does not survive.
+It checks the paper's claim (Bai et al. 2021) from end to end: superclasses share coarse shapes that survive an attack,
+their classes differ in weaker shapes, and each class has a fine pattern that identifies it but does not survive.
 """
 
 from __future__ import annotations
@@ -55,14 +55,14 @@ def planted(
 
     a_s and v_s are `superclass_amplitude` and `superclass_variation`, a_d and v_d those of the subclass, and a_p is
     `pattern_amplitude`; amplitudes and `noise` are in [0, 1] pixel units, variations are relative. `train_size` images
-    are made for training, of which the share `validation` is held out; labels go round through all classes. A smaller
-    set is the beginning of a larger one of the same seed.
+    are made for training, of which the share `validation` is held out; labels repeat all classes in turn. A smaller set
+    is the beginning of a larger one of the same seed.
 
-    The defaults work: standard training lives on the pattern and has no robustness, adversarial training at 8/255
-    shows the superclasses in its correlation matrix. With `superclass_variation=0.8, subclass_amplitude=0.08` what
-    siblings share is no longer reliable, and robust networks do not show it either.
+    With the defaults, standard training relies on the pattern and has no robustness, and adversarial training at 8/255
+    shows the superclasses in its correlation matrix. With `superclass_variation=0.8, subclass_amplitude=0.08` the shape
+    that siblings share is not reliable, and the superclasses are not in the correlation matrix of robust networks.
 
-    Raises InputError for numbers out of range, and where so many orthogonal fields do not exist.
+    Raises InputError for numbers out of range, and where fewer orthogonal fields exist.
     """
     groups = whole(superclasses, "superclasses", least=1)
     count = groups * whole(subclasses, "subclasses", least=1)
@@ -100,7 +100,7 @@ def planted(
 
 @dataclass(frozen=True, kw_only=True)
 class _Variable:
-    """The strength of a field, amplitude + spread * normal, in grey levels of 2^-16."""
+    """The strength of a field, amplitude + spread * normal, in gray levels of 2^-16."""
 
     amplitude: int
     spread: int
@@ -117,9 +117,9 @@ class _Variable:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Recipe:
-    """What images are made of; fields and `ground` are `(classes, pixels)`, numbers are whole ones.
+    """The parts of images, in whole numbers; fields and `ground` are `(classes, pixels)`.
 
-    In units of 2^-36 of a grey level sums stay below 2^60 for all amplitudes and variations that are allowed.
+    In units of 2^-36 of a gray level, sums stay below 2^60 for all amplitudes and variations that are allowed.
     """
 
     superclass: _Variable
@@ -138,7 +138,7 @@ class _Recipe:
         return Split(images=torch.from_numpy(result).reshape(size, *shape), labels=torch.from_numpy(labels))
 
     def _pixels(self, source: PCG64, labels: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Grey levels `(images, pixels)`, rounded and clipped."""
+        """Gray levels `(images, pixels)`, rounded and clipped."""
         normal = normal_integers(source, (len(labels), 2 + self.ground.shape[1]))
         value = self.noise * normal[:, 2:]
         value += self.ground[labels]
@@ -148,18 +148,18 @@ class _Recipe:
 
 
 def _ground(source: PCG64, count: int, pixels: int, amplitude: float) -> NDArray[np.int64]:
-    """0.5 + a_p P_k for each class `(count, pixels)`, in grey levels of 2^-36."""
+    """0.5 + a_p P_k for each class `(count, pixels)`, in gray levels of 2^-36."""
     step = _fixed(number(amplitude, "pattern_amplitude", least=0, most=1), _UNITS)
     return _fixed(0.5, _UNITS) + step * signs(source, count * pixels).reshape(count, pixels)
 
 
 def _fixed(value: float, bits: int) -> int:
-    """A value in [0, 1] pixel units in grey levels of 2^-bits; a product of two floats is the same everywhere."""
+    """A value in [0, 1] pixel units in gray levels of 2^-bits; a product of two floats is the same everywhere."""
     return round(255 * value * 2**bits)
 
 
 def _hierarchy(groups: int, subclasses: int) -> Hierarchy:
-    """Superclasses A, B, ... with classes A1, A2, ...; they are numbered where the alphabet does not reach."""
+    """Superclasses A, B, ... with classes A1, A2, ...; numbers instead of letters for more than 26 superclasses."""
     names = [chr(ord("A") + group) if groups <= 26 else f"{group + 1}." for group in range(groups)]
     members = {name: [f"{name}{number}" for number in range(1, subclasses + 1)] for name in names}
     return Hierarchy.of_groups(members, method="planted")

@@ -1,4 +1,4 @@
-"""Parts of a data set in which every class has its share."""
+"""Random parts of a data set in which every class keeps its share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tiny ImageNet in the layout in which it is published, with all of its 200 classes or some."""
+"""Tiny ImageNet in its published layout, with all of its 200 classes or some."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ def tiny_imagenet(*, root: Path, image_size: int | None = None, classes: Sequenc
     """`wnids.txt`, `words.txt`, `train/<wnid>/images/*`, `val/images/*` and `val/val_annotations.txt` in one folder.
 
     That folder is `root`, or `tiny-imagenet-200` or `tiny-imagenet` in it. Labels follow wnids.txt; `classes` takes
-    only these wnids, in this order. A class is called by the first of its words, with the wnid behind it where two
-    would have the same name. The published validation images are the test split, for the test images have no labels.
+    only these wnids, in this order. The name of a class is the first of its words, followed by the wnid where two
+    classes would have the same name. The published validation images are the test split, because the published test
+    images have no labels.
 
-    Raises InputError naming what is missing or does not fit.
+    Raises InputError naming the file, folder or class that is missing or wrong.
     """
     place = _find(root)
     wnids = _chosen(place / "wnids.txt", classes)
@@ -43,7 +44,7 @@ def _find(root: Path) -> Path:
             return place
     raise InputError(
         f"{root}: Tiny ImageNet is not here: no wnids.txt, and none in tiny-imagenet-200/ or tiny-imagenet/",
-        hint="root=... or the variable SURGERY_DATA says where it is; it is not downloaded",
+        hint="root=... or the variable SURGERY_DATA names its folder; surgery does not download it",
     )
 
 
@@ -52,10 +53,10 @@ def _chosen(path: Path, classes: Sequence[str] | None) -> tuple[str, ...]:
     if classes is None:
         return wnids
     if isinstance(classes, str) or not classes:
-        raise InputError(f"classes is a list of wnids; got {classes!r}")
+        raise InputError(f"classes: expected a list of wnids, got {classes!r}")
     for wnid in classes:
         if wnid not in wnids:
-            raise InputError(f"{path}: there is no class {wnid!r}", hint=suggest(str(wnid), wnids))
+            raise InputError(f"{path}: unknown class {wnid!r}", hint=suggest(str(wnid), wnids))
     return tuple(classes)
 
 
@@ -63,7 +64,7 @@ def _list_train(place: Path, wnids: Sequence[str]) -> Listing:
     folders = [(label, place / "train" / wnid / "images") for label, wnid in enumerate(wnids)]
     for _, path in folders:
         if not path.is_dir():
-            raise InputError(f"{path}: no such folder, though wnids.txt has the class")
+            raise InputError(f"{path}: no such folder, but wnids.txt lists the class")
     return listing(place, folders)
 
 
@@ -73,7 +74,7 @@ def _list_val(place: Path, wnids: Sequence[str]) -> Listing:
     rows = [line.split("\t") for line in _lines(path)]
     for number, row in enumerate(rows, 1):
         if len(row) < 2:
-            raise InputError(f"{path}:{number}: a line is the name of an image, a tab and its wnid")
+            raise InputError(f"{path}:{number}: expected the name of an image, a tab and its wnid")
     label = {wnid: label for label, wnid in enumerate(wnids)}
     chosen = [(f"val/images/{row[0]}", label[row[1]]) for row in rows if row[1] in label]
     missing = sorted(set(label) - {row[1] for row in rows})
@@ -81,7 +82,7 @@ def _list_val(place: Path, wnids: Sequence[str]) -> Listing:
         raise InputError(f"{path}: no image of class {missing[0]!r}")
     for name, _ in chosen:
         if not (place / name).is_file():
-            raise InputError(f"{place / name}: no such file, though val_annotations.txt has it")
+            raise InputError(f"{place / name}: no such file, but val_annotations.txt lists it")
     return Listing(files=tuple(name for name, _ in chosen), labels=tuple(number for _, number in chosen))
 
 

@@ -1,4 +1,4 @@
-"""Hierarchies that are known: CIFAR-10 and STL-10 (animals or not) and CIFAR-100 (its 20 official superclasses)."""
+"""Known hierarchies: CIFAR-10 and STL-10 (animals or not) and CIFAR-100 (its 20 official superclasses)."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ NAMED: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "vehicles_2": ("lawn_mower", "rocket", "streetcar", "tank", "tractor"),
     },
 }
-"""Superclasses and their classes. The data sets number their classes alphabetically, and CIFAR-100 its superclasses
-too: the place of a superclass in this table is its official coarse label, which `Hierarchy` does not keep.
+"""Superclasses and their classes. The data sets number their classes alphabetically, and CIFAR-100 also its
+superclasses: the place of a superclass in this table is its official coarse label, which `Hierarchy` does not keep.
 """
 
 ALIASES: Mapping[str, str] = {"cifar20": "cifar100", "cifar100coarse": "cifar100"}
-"""CIFAR-20 is CIFAR-100 with its superclasses for classes."""
+"""CIFAR-20 is CIFAR-100 with its superclasses as classes."""
 
 
 def named(name: str) -> Hierarchy:
@@ -56,7 +56,7 @@ def named(name: str) -> Hierarchy:
     key = ALIASES.get(key, key)
     if key not in NAMED:
         raise InputError(
-            f"no hierarchy is called {name!r}; there are {', '.join(NAMED)}",
+            f"unknown hierarchy {name!r}; there are {', '.join(NAMED)}",
             hint=suggest(key, [*NAMED, *ALIASES]) or "a hierarchy of your own comes from a .toml or .json file",
         )
     groups = NAMED[key]

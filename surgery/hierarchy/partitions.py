@@ -1,4 +1,4 @@
-"""How alike two partitions of the same classes are, corrected for chance: 1 for equal ones, 0 on average by chance."""
+"""Agreement of two partitions of the same classes, corrected for chance: 1 for equal ones, 0 on average by chance."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from surgery.errors import InputError
 def adjusted_rand_index(first: Sequence[int], second: Sequence[int]) -> float:
     """The adjusted Rand index (Hubert and Arabie 1985), in [-0.5, 1]: agreement on pairs of classes.
 
-    `first` and `second` are a label for each class. Two partitions that are both trivial in the same way agree: 1.
+    `first` and `second` are a label for each class. It is 1 where both have only single classes, or one superclass.
     """
     table = _contingency(first, second)
     together = _pairs(table).sum()
@@ -44,9 +44,9 @@ def adjusted_mutual_information(first: Sequence[int], second: Sequence[int]) -> 
 
 
 def _contingency(first: Sequence[int], second: Sequence[int]) -> NDArray[np.int64]:
-    """How many classes have label i in `first` and label j in `second`."""
+    """The numbers of classes with label i in `first` and label j in `second`."""
     if len(first) != len(second) or not len(first):
-        raise InputError(f"two partitions are of the same classes; got {len(first)} and {len(second)} labels")
+        raise InputError(f"expected two partitions of the same classes, got {len(first)} and {len(second)} labels")
     rows, columns = (np.unique(np.asarray(labels), return_inverse=True)[1] for labels in (first, second))
     table = np.zeros((rows.max() + 1, columns.max() + 1), dtype=np.int64)
     np.add.at(table, (rows, columns), 1)
@@ -64,7 +64,7 @@ def _entropy(counts: NDArray[np.int64]) -> float:
 
 
 def _expected_information(rows: NDArray[np.int64], columns: NDArray[np.int64]) -> float:
-    """E[I] in nats where rows and columns meet by chance: each overlap is hypergeometric."""
+    """E[I] in nats for random partitions with these sizes: each overlap has a hypergeometric distribution."""
     total = int(rows.sum())
     return sum(
         several * others * _expected_share(row, column, total)
@@ -74,7 +74,10 @@ def _expected_information(rows: NDArray[np.int64], columns: NDArray[np.int64]) -
 
 
 def _expected_share(row: int, column: int, total: int) -> float:
-    """What one row and one column of these sizes add to E[I]; whole numbers of any size, so nothing overflows."""
+    """The contribution of one row and one column of these sizes to E[I].
+
+    Python's whole numbers keep the binomials of 1,000 classes exact, which overflow floats.
+    """
     ways = math.comb(total, column)
     return sum(
         overlap

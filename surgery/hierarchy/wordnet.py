@@ -1,4 +1,4 @@
-"""Hierarchies from WordNet: classes that are synsets, grouped by what they are kinds of."""
+"""Hierarchies from WordNet: classes that are synsets, grouped by their hypernyms."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from surgery.files import existing_file
 from surgery.hierarchy.hierarchy import Hierarchy
 
 Hypernyms = Mapping[str, "str | Sequence[str]"]
-"""From a synset to what it is a kind of; some are of several."""
+"""From a synset to its hypernym, or to several."""
 
 
 def from_wordnet(
@@ -24,20 +24,20 @@ def from_wordnet(
     """Group classes, given by WordNet ids in label order (`n02123045`), by their hypernyms.
 
     `hypernyms` maps child to parent, or to several parents; or is a file with a line `child parent` for each pair.
-    Either `ancestors` are given (ids, or a mapping from ids to names for the superclasses): a class belongs to the one
-    that it is a kind of, and to the more special one where they are kinds of each other. Or `depth`, the steps below
-    the root at which to group, going by the first parent of each; a class no deeper than that stands for itself.
-    `class_names` are the ids by default.
+    Either `ancestors` are given (ids, or a mapping from ids to names for the superclasses): a class belongs to the
+    ancestor that it is a kind of, and to the more specific one where one ancestor is a kind of the other. Or `depth` is
+    given, the number of steps below the root at which to group, along the first parent of each; a class that is not
+    deeper is its own superclass. `class_names` are the ids by default.
 
-    Raises InputError naming a class under none of the ancestors, or under two that have nothing to do with each other.
+    Raises InputError naming a class under none of the ancestors, or under two of which neither is a kind of the other.
     """
     if (ancestors is None) == (depth is None):
-        raise InputError("give either the ancestors to group by, or a depth")
+        raise InputError("expected either the ancestors to group by, or a depth")
     parents = _parents(hypernyms)
     _check_known(wnids, parents)
     if depth is not None:
         if depth < 0:
-            raise InputError(f"a depth is 0, the root, or more; got {depth}")
+            raise InputError(f"depth: expected 0 (the root) or more, got {depth}")
         homes = [_at_depth(wnid, parents, depth) for wnid in wnids]
     else:
         assert ancestors is not None, "one of the two is given"
@@ -68,7 +68,7 @@ def _read(path: str | Path) -> dict[str, tuple[str, ...]]:
         words = line.split()
         if words and len(words) != 2:
             position = Position(path=str(path), line=number, column=1, text=line)
-            raise InputError(position.point(f"a line is 'child parent'; this has {len(words)} words"))
+            raise InputError(position.point(f"expected 'child parent', got {len(words)} words"))
         if words:
             parents[words[0]] = (*parents.get(words[0], ()), words[1])
     return parents
@@ -79,8 +79,8 @@ def _check_known(wnids: Sequence[str], parents: Mapping[str, tuple[str, ...]]) -
     unknown = [wnid for wnid in wnids if wnid not in parents]
     if len(unknown) == len(wnids) and all(wnid in above for wnid in wnids):
         raise InputError(
-            "none of the classes has a hypernym, but all are hypernyms: the pairs seem to be the wrong way round",
-            hint="the child comes first, then its parent",
+            "none of the classes has a hypernym, but all are hypernyms: the pairs seem to be in the wrong order",
+            hint="expected the child first, then its parent",
         )
     for wnid in unknown:
         if wnid not in above:
@@ -88,7 +88,7 @@ def _check_known(wnids: Sequence[str], parents: Mapping[str, tuple[str, ...]]) -
 
 
 def _above(wnid: str, parents: Mapping[str, tuple[str, ...]]) -> set[str]:
-    """Everything that `wnid` is a kind of, itself included."""
+    """All hypernyms of `wnid`, direct and indirect, and itself."""
     found, waiting = {wnid}, [wnid]
     while waiting:
         new = [parent for parent in parents.get(waiting.pop(), ()) if parent not in found]
@@ -106,8 +106,8 @@ def _ancestor(wnid: str, parents: Mapping[str, tuple[str, ...]], ancestors: tupl
     if not found:
         raise InputError(f"class {wnid!r} is under none of the ancestors {', '.join(ancestors)}")
     raise InputError(
-        f"class {wnid!r} is under {' and '.join(special or found)}, which have nothing to do with each other",
-        hint="leave one of them out, or give the nodes below them",
+        f"class {wnid!r} is under {' and '.join(special or found)}, and neither is a kind of the other",
+        hint="omit one of them, or give the nodes below them",
     )
 
 
@@ -115,6 +115,6 @@ def _at_depth(wnid: str, parents: Mapping[str, tuple[str, ...]], depth: int) -> 
     path = [wnid]
     while several := parents.get(path[-1]):
         if several[0] in path:
-            raise InputError(f"the hypernyms of {wnid!r} go round in a circle at {several[0]!r}")
+            raise InputError(f"the hypernyms of {wnid!r} form a circle at {several[0]!r}")
         path.append(several[0])
     return path[max(len(path) - 1 - depth, 0)]

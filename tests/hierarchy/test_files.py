@@ -49,7 +49,7 @@ def test_names_are_loaded_too_and_held_against_the_classes() -> None:
     assert load_hierarchy("cifar10", class_names=names[::-1]).superclass == (0, 0, *(1,) * 6, 0, 0)
     with pytest.raises(InputError, match=r"no class 'automobile', which the hierarchy 'cifar10' has"):
         load_hierarchy("cifar10", class_names=named("stl10").class_names)
-    with pytest.raises(InputError, match="no hierarchy is called 'mnist'"):
+    with pytest.raises(InputError, match="unknown hierarchy 'mnist'"):
         load_hierarchy("mnist")
 
 
@@ -181,9 +181,9 @@ def test_wordnet_comes_from_a_file(tmp_path: Path) -> None:
     assert from_wordnet(CLASSES, path, depth=1) == from_wordnet(CLASSES, WORDNET, depth=1)
     turned = write(tmp_path, "animal cat\nartifact car\n", "turned.txt")
     path = write(tmp_path, "cat animal\ncar is artifact\n", "wrong.txt")
-    with pytest.raises(InputError, match=r"wrong.txt:2:1: a line is 'child parent'; this has 3 words"):
+    with pytest.raises(InputError, match=r"wrong.txt:2:1: expected 'child parent', got 3 words"):
         from_wordnet(CLASSES, path, depth=1)
-    with pytest.raises(InputError, match="wrong way round"):
+    with pytest.raises(InputError, match="in the wrong order"):
         from_wordnet(("animal", "artifact"), {"cat": "animal", "car": "artifact"}, depth=1)
     with pytest.raises(InputError, match="class 'puppy' is not among the hypernyms"):
         from_wordnet(("puppy",), turned, depth=1)
@@ -196,7 +196,11 @@ def test_wordnet_comes_from_a_file(tmp_path: Path) -> None:
         (CLASSES, {"depth": 1, "ancestors": ("animal",)}, "either the ancestors to group by, or a depth"),
         (CLASSES, {"depth": -1}, "got -1"),
         (CLASSES, {"ancestors": ("animal",)}, "class 'car' is under none of the ancestors animal"),
-        (("robot_dog",), {"ancestors": ("animal", "artifact")}, "'robot_dog' is under animal and artifact, which"),
+        (
+            ("robot_dog",),
+            {"ancestors": ("animal", "artifact")},
+            "under animal and artifact, and neither is",
+        ),
         (("pupy",), {"depth": 1}, r"class 'pupy' is not among(.|\n)*did you mean 'puppy'"),
         (("cat", "cat"), {"depth": 1}, "two class names are 'cat'"),
     ],
@@ -207,5 +211,5 @@ def test_what_wordnet_cannot_group_is_an_error(wnids, options, message: str) -> 
 
 
 def test_hypernyms_in_a_circle_are_an_error() -> None:
-    with pytest.raises(InputError, match="round in a circle at 'a'"):
+    with pytest.raises(InputError, match="form a circle at 'a'"):
         from_wordnet(("a",), {"a": "b", "b": "a"}, depth=1)
