@@ -265,9 +265,11 @@ def _attacks(
     known = {}
     for kind in kinds:
         signature = signature_of(attack_maker(kind, where="--attack"))
-        everything = signature is None or signature.open_ended
-        known[kind] = {*settings} if everything else {*signature.required, *signature.optional}
-        missing = [key for key in (signature.required if signature else ()) if key not in settings]
+        if signature is None:
+            known[kind] = {*settings}
+            continue
+        known[kind] = {*settings} if signature.open_ended else {*signature.required, *signature.optional}
+        missing = [key for key in signature.required if key not in settings]
         if missing:
             needed = ", ".join(OPTIONS.get(key, f"--attack-arg {key}=VALUE") for key in missing)
             raise InputError(f"--attack {kind} needs {needed}", hint="the threat model of an attack has no default")

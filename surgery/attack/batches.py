@@ -45,34 +45,33 @@ def attack_batch(
 
     Raises InputError for an attack that yields something else than images of its rows.
     """
+
+    def fooled(classes: Tensor, rows: Tensor) -> Tensor:
+        return (classes != labels[rows]) if targets is None else (classes == targets[rows])
+
     found = images.clone()
     predictions = target.predict(images) if before is None else before.clone()
-    succeeded = (predictions != labels) if targets is None else (predictions == targets)
-    skipped = succeeded if getattr(attack, "early_stop", True) else torch.zeros_like(succeeded)
-    rows = (~skipped).nonzero().squeeze(1)
+    rows = torch.arange(len(images), device=images.device)
+    if getattr(attack, "early_stop", True):
+        rows = rows[~fooled(predictions, rows)]
     if len(rows) == 0:
         return Found(images=found, predictions=predictions)
     generator = ImageGenerator(image_keys(images) if keys is None else keys, seed=seed)[rows]
     aimed = {} if targets is None else {"targets": targets[rows]}
     with torch.enable_grad():
         result: Any = attack(target, images[rows], labels[rows], generator, **aimed)
-    iterates = iter([result]) if isinstance(result, (Tensor, Iterate)) else _iterator(result, attack)
+    iterates: Any = iter([result]) if isinstance(result, (Tensor, Iterate)) else _iterator(result, attack)
     standing, unverified = torch.ones_like(rows, dtype=torch.bool), False
     told: Tensor | None = None
     while (iterate := _next(iterates, told)) is not None:
         rows, standing = _match(iterate.images, rows, standing, images, attack)
-        suspects = standing
-        if iterate.logits is not None:
-            suspected = iterate.logits.argmax(1)
-            suspects = standing & ((suspected != labels[rows]) if targets is None else (suspected == targets[rows]))
         unverified = iterate.logits is not None
+        suspects = standing if iterate.logits is None else standing & fooled(iterate.logits.argmax(1), rows)
         found[rows[standing]] = iterate.images[standing].detach().to(found)
         asked = rows[suspects]
         if len(asked):
-            classes = target.predict(found[asked])
-            predictions[asked] = classes
-            fooled = (classes != labels[asked]) if targets is None else (classes == targets[asked])
-            standing = standing & ~torch.isin(rows, asked[fooled])
+            predictions[asked] = target.predict(found[asked])
+            standing = standing & ~torch.isin(rows, asked[fooled(predictions[asked], asked)])
         if not bool(standing.any()):
             break
         told = standing

@@ -1,4 +1,4 @@
-"""What can be wrong with a robust accuracy, looked at in every evaluation on a few of its images."""
+"""Checks of every evaluation, on a few of its images, for the usual reasons why a robust accuracy is wrong."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from surgery.attack.target import Target, training_during, training_modules
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One check: what was looked at, whether it is as it should be, and what was found."""
+    """The result of one check: its name, whether it passed, and what was measured."""
 
     name: str
     passed: bool
@@ -33,18 +33,18 @@ class Check:
 
 
 class EvaluationWarning(UserWarning):
-    """A check of an evaluation failed: its accuracies may not mean what they seem to."""
+    """A check of an evaluation failed, so its accuracies may be wrong."""
 
 
 def warn(checks: Iterable[Check]) -> None:
-    """Warn about the checks that failed, at the line that called whatever calls this."""
+    """Warn about failed checks, at the line that called the function that calls this one."""
     for check in checks:
         if not check.passed:
             warnings.warn(str(check), EvaluationWarning, stacklevel=3)
 
 
 def check_mode(model: nn.Module, reference: Function, images: Tensor, *, name: str, came: str) -> Check:
-    """Is every module in evaluation mode before, during and after a forward? `came` says how the model came."""
+    """Is every module in evaluation mode before, during and after a forward? `came` is the detail if it passes."""
     before = training_modules(model)
     during = training_during(model, lambda: reference(images))
     wrong = list(dict.fromkeys([*before, *during, *training_modules(model)]))
@@ -80,7 +80,7 @@ def check_independent(reference: Function, images: Tensor) -> Check:
 
 
 SAME = 1e-3
-"""How far two float32 forwards may be apart, as a share of the largest logit: sums in another order, no more."""
+"""The largest difference of float32 logits, relative to the largest one, that another order of sums explains."""
 
 
 def check_logits(logits: Tensor) -> Check:
@@ -105,7 +105,7 @@ def check_gradients(
     right = target.predict(images) == labels
     images, labels = images[right], labels[right]
     total, found = len(images), {}
-    for loss in dict.fromkeys(getattr(attack, "loss", None) for attack in attacks):
+    for loss in dict.fromkeys(getattr(attack, "loss", "") for attack in attacks):
         if loss in LOSSES:
             leaf = images.detach().clone().requires_grad_()
             with torch.enable_grad():
@@ -122,7 +122,7 @@ def check_gradients(
 
 
 MASKED = 0.1
-"""The share of images without a gradient above which attacks by gradients say little."""
+"""The share of images without a gradient above which a gradient attack is no evidence of robustness."""
 
 
 def check_epsilon_zero(
@@ -173,11 +173,11 @@ def check_more_steps(target: Target, images: Tensor, labels: Tensor, name: str, 
 
 
 NOISE = 1.645
-"""One-sided 5 % of the normal distribution: images that change sides by chance do so both ways."""
+"""One-sided 5 % quantile of the normal distribution: by chance as many images change to right as to wrong."""
 
 
 def check_within(name: str, attack: AttackProtocol, distances: Tensor) -> Check:
-    """Is every perturbation within epsilon, and every attacked image in [0, 1]? `distances` `(n,)` were recomputed."""
+    """Is every perturbation within epsilon, and every attacked image in [0, 1]? `distances` `(n,)` are measured."""
     largest = float(distances.max())
     outside = math.isinf(largest)
     return Check(

@@ -26,10 +26,10 @@ _SHOWN = 20
 class Confusion:
     """How many images of class i an attack turns into class j.
 
-    `counts` `(K, K)`, int64. Untargeted: `counts[i, j]` images of class i are taken for class j after all steps; the
-    rows sum to `images_per_class` `(K,)`. Targeted: for `counts[i, j]` images of class i the attack reached the target
-    j; `counts[i, i]` of them it could not turn into any other class. An image counts for every target that it reached,
-    so rows sum to anything.
+    `counts` `(K, K)`, int64. Untargeted: `counts[i, j]` images of class i are classified as j after the attack; the
+    rows sum to `images_per_class` `(K,)`. Targeted: `counts[i, j]` images of class i were turned into the target class
+    j, and `counts[i, i]` images into no other class. An image counts for every target that it reached, so a row has no
+    fixed sum.
     """
 
     attack: AttackProtocol
@@ -69,7 +69,7 @@ class Confusion:
         return f"Confusion of {images} images, {len(self.counts)} classes, {kind}"
 
     def per_superclass(self, hierarchy: Hierarchy) -> Tensor:
-        """The mean entry of each block of M `(superclasses, superclasses)`, float64, the diagonal of M left out.
+        """The mean entry of each block of M `(superclasses, superclasses)`, float64, without the diagonal of M.
 
         NaN for the block of a superclass of one class with itself, and where M has NaN.
         """
@@ -79,21 +79,23 @@ class Confusion:
         return sums / (member.T @ off.double() @ member)
 
     def contrast(self, hierarchy: Hierarchy) -> float:
-        """Mean of M within superclasses less mean across them, the diagonal left out, in [-1, 1].
+        """Mean of M within superclasses minus mean across them, without the diagonal, in [-1, 1].
 
-        Raises InputError where the classes are not as many, or there is no pair within or none across.
+        Raises InputError for another number of classes, and without a pair within or a pair across superclasses.
         """
         member = self._membership(hierarchy)
         same = (member @ member.T).bool()
         within, across = same & self._off_diagonal(), ~same
         if not bool(within.any()) or not bool(across.any()):
-            raise InputError("no contrast of blocks: there has to be a pair within a superclass and a pair across")
+            raise InputError(
+                "no contrast of blocks: a pair of classes within a superclass and a pair across superclasses are needed"
+            )
         return float(self.matrix[within].mean() - self.matrix[across].mean())
 
     def _membership(self, hierarchy: Hierarchy) -> Tensor:
         """`(K, superclasses)`: one where a class is in a superclass."""
         if len(hierarchy.class_names) != len(self.counts):
-            raise InputError(f"M is of {len(self.counts)} classes, the hierarchy of {len(hierarchy.class_names)}")
+            raise InputError(f"M has {len(self.counts)} classes, the hierarchy {len(hierarchy.class_names)}")
         return torch.nn.functional.one_hot(torch.tensor(hierarchy.superclass)).double()
 
     def _off_diagonal(self) -> Tensor:
@@ -183,5 +185,5 @@ def _reached(labels: Tensor, others: Tensor, landed: Tensor) -> Tensor:
 
 
 def _count(rows: Tensor, columns: Tensor, classes: int) -> Tensor:
-    """How often each pair of classes stands side by side, `(classes, classes)`."""
+    """How often each pair of classes occurs, `(classes, classes)`."""
     return torch.bincount(rows * classes + columns, minlength=classes * classes).reshape(classes, classes)

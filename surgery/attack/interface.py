@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from surgery.attack.norms import NORMS, NormName
+from surgery.attack.norms import NORMS
 from surgery.attack.random_start import ImageGenerator
 from surgery.attack.target import Target
 from surgery.errors import InputError
@@ -62,7 +62,7 @@ class AttackProtocol(Protocol):
     """
 
     @property
-    def norm(self) -> NormName: ...
+    def norm(self) -> str: ...
 
     @property
     def epsilon(self) -> float: ...

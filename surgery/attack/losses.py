@@ -1,4 +1,4 @@
-"""The losses that an attack increases, one number an image, from logits."""
+"""The losses that an attack increases: one number for each image, from logits."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _margin_targeted(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
 
 
 def _dlr(logits: Tensor, labels: Tensor) -> Tensor:
-    """The margin over z_(1) - z_(3), so that scaling the logits changes nothing (Croce & Hein 2020, eq. 6)."""
+    """The margin divided by z_(1) - z_(3), so that scaling the logits has no effect (Croce & Hein 2020, eq. 6)."""
     ordered = logits.topk(3, dim=1).values
     return _margin(logits, labels) / (ordered[:, 0] - ordered[:, 2]).clamp_min(_SMALL)
 
@@ -61,6 +61,7 @@ def _entry(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def _best_other(logits: Tensor, labels: Tensor) -> Tensor:
+    # The smallest finite number, not -inf: the difference of two infinities would be NaN.
     others = logits.scatter(1, labels[:, None], torch.finfo(logits.dtype).min)
     return others.amax(1)
 

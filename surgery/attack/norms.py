@@ -1,6 +1,6 @@
-"""The norms of a threat model: the distance, the ball of epsilon around an image, and the steepest step within it.
+"""The norms of a threat model: distances, projections onto the ball of epsilon, steepest steps, uniform points.
 
-Images are `(batch, ...)` in [0, 1]; every function works on each image of a batch by itself.
+Images are `(batch, ...)` in [0, 1]; every function treats each image of a batch separately.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ NormName = Literal["Linf", "L2", "L1"]
 
 @dataclass(frozen=True, kw_only=True)
 class Norm:
-    """What the projected-gradient loop needs of a norm.
+    """The functions of a norm that the projected-gradient loop uses.
 
     `distance(difference) -> (batch,)`. `project(perturbed, images, epsilon)`: a point within epsilon of the images and
-    in [0, 1]; points that are there already stay. `direction(gradient, iterate, sparsity)`: of norm one, along which a
-    linear loss rises; zero where the gradient is zero. `ball(uniform)`: `(batch, D + 1)` independent numbers in (0, 1)
-    to `(batch, D)` points that are uniform in the unit ball. `diameter(D)`: the distance of black and white.
+    in [0, 1]; a point that meets both is returned unchanged. `direction(gradient, iterate, sparsity)`: a vector of norm
+    one along which a linear loss rises; zero where the gradient is zero. `ball(uniform)`: `(batch, D + 1)` independent
+    numbers in (0, 1) to `(batch, D)` points that are uniform in the unit ball. `diameter(D)`: the distance between a
+    black and a white image.
     """
 
     distance: Callable[[Tensor], Tensor]
@@ -37,10 +38,12 @@ def _distance_max(difference: Tensor) -> Tensor:
 
 
 def _project_max(perturbed: Tensor, images: Tensor, epsilon: float) -> Tensor:
+    # Ball and range are both boxes, so clipping to one after the other is the exact projection onto both.
     return torch.clamp(perturbed, images - epsilon, images + epsilon).clamp_(0.0, 1.0)
 
 
 def _direction_max(gradient: Tensor, iterate: Tensor, sparsity: float | None) -> Tensor:
+    # The steepest step of length one in Linf moves every pixel: sum |g_i| is the largest value of <g, d>.
     return gradient.sign()
 
 
@@ -53,7 +56,11 @@ def _distance_euclidean(difference: Tensor) -> Tensor:
 
 
 def _project_euclidean(perturbed: Tensor, images: Tensor, epsilon: float) -> Tensor:
-    """Scaled back into the ball, then clipped to [0, 1], which only brings it nearer to the image."""
+    """Scaled back into the ball, then clipped to [0, 1].
+
+    Clipping only brings a point nearer to its image, so the result meets both constraints. It is not the nearest such
+    point, which needs an iteration; published attacks in L2 do the same.
+    """
     difference = perturbed - images
     length = _spread(_distance_euclidean(difference), images)
     scaled = torch.where(length > epsilon, difference * (epsilon / length.clamp_min(_TINY)), difference)
@@ -67,7 +74,7 @@ def _direction_euclidean(gradient: Tensor, iterate: Tensor, sparsity: float | No
 
 
 def _ball_euclidean(uniform: Tensor) -> Tensor:
-    """A normally distributed direction, at the radius u^(1/D)."""
+    """A normally distributed direction, at the radius u^(1/D): the volume within r is proportional to r^D."""
     normal = torch.special.ndtri(uniform[:, :-1])
     radius = uniform[:, -1:] ** (1.0 / normal.shape[1])
     return radius * normal / torch.linalg.vector_norm(normal, dim=1, keepdim=True)
@@ -124,7 +131,10 @@ def _direction_sum(gradient: Tensor, iterate: Tensor, sparsity: float | None) ->
 
 
 def _ball_sum(uniform: Tensor) -> Tensor:
-    """Signed exponential numbers over the sum of their sizes and of one more."""
+    """Signed exponential numbers divided by the sum of their sizes and one more of them.
+
+    The normalized spacings are uniform in the simplex; the additional number leaves room inside of the ball.
+    """
     signed = 2.0 * uniform[:, :-1] - 1.0
     sizes, rest = -signed.abs().clamp_min(_TINY).log(), -uniform[:, -1:].log()
     return signed.sign() * sizes / (sizes.sum(1, keepdim=True) + rest)
@@ -141,7 +151,7 @@ def _spread(values: Tensor, images: Tensor) -> Tensor:
 
 
 _TINY = 1e-30
-"""In the place of a zero by which something that is zero itself is divided."""
+"""Replaces a zero divisor where the dividend is zero as well."""
 
 NORMS: Mapping[str, Norm] = {
     "Linf": Norm(

@@ -163,6 +163,7 @@ def ascend(
         slope = gradient(losses, leaf)
         if standing is not None and not bool(standing.all()):
             rows, origin, iterate, slope = rows[standing], origin[standing], iterate[standing], slope[standing]
+        # The graph of the forward pass ends here: the next step does not differentiate through this one.
         with torch.no_grad():
             norm = NORMS[attack.norm]
             moved = iterate + attack.step_at(step) * norm.direction(slope, iterate, attack.sparsity)
@@ -247,7 +248,7 @@ def cw(
     targeted: bool = False,
     early_stop: bool = True,
 ) -> Attack:
-    """CW-inf (section 7): projected gradient descent on the margin; the paper's line of work takes 30 steps."""
+    """CW-inf (section 7): projected gradient descent on the margin; 30 steps in the work that the paper builds on."""
     return pgd(
         norm=norm,
         epsilon=epsilon,

@@ -14,7 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from surgery.attack.norms import NORMS, NormName
+from surgery.attack.norms import NORMS
 
 
 class ImageGenerator:
@@ -66,7 +66,7 @@ class _Start(Protocol):
     """What `random_start` reads of an attack; `Attack` is defined above this file."""
 
     @property
-    def norm(self) -> NormName: ...
+    def norm(self) -> str: ...
     @property
     def epsilon(self) -> float: ...
     @property

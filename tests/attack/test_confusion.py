@@ -91,7 +91,7 @@ def test_the_contrast_is_within_less_across():
 
 
 def test_hierarchies_have_to_fit():
-    with pytest.raises(InputError, match="M is of 5 classes, the hierarchy of 3"):
+    with pytest.raises(InputError, match="M has 5 classes, the hierarchy 3"):
         confusion(COUNTS).contrast(Hierarchy.of_labels([0, 0, 1], method="test"))
     with pytest.raises(InputError, match="no contrast"):
         confusion(COUNTS).contrast(Hierarchy.of_labels([0] * 5, method="test"))
