@@ -1,5 +1,8 @@
 """Saved graphs: a safetensors file with the weights, and nodes, history and provenance as JSON in its header.
 
+What was found about a graph, as its certificate, is written with a digest of nodes and weights. A file whose nodes or
+weights were changed afterwards loads without it.
+
 Loading runs no code of the file: nodes name operations of the vocabulary (or ATen overloads that compute on tensors),
 and attributes are plain data. Neither pickle nor the class of the model is needed.
 """
@@ -21,6 +24,7 @@ from torch import fx
 from surgery.errors import ModelFileError
 from surgery.files import existing_file, write_atomically
 from surgery.graph.builder import Builder, Place, UnsupportedError
+from surgery.graph.digests import Finding, content_digest, recall, remember
 from surgery.graph.graph import TENSOR_PATH, Edit, Graph
 from surgery.graph.vocabulary import OPERATIONS
 
@@ -35,7 +39,7 @@ def save_graph(graph: Graph, path: str | Path) -> None:
     """
     tensors = {name: tensor.detach().contiguous() for name, tensor in graph.tensors().items()}
     kept, aliases = _without_aliases(tensors)
-    header = {
+    header: dict[str, Any] = {
         "format": FORMAT,
         "version": VERSION,
         "input_shape": list(graph.input_shape),
@@ -46,6 +50,9 @@ def save_graph(graph: Graph, path: str | Path) -> None:
         "nodes": [_encode_node(node) for node in graph.graph.nodes],
         "log": [dataclasses.asdict(edit) for edit in graph.log],
     }
+    finding = recall(graph)
+    if finding is not None:
+        header["finding"] = {"content": finding, "digest": _digest(header, kept, finding)}
     text = json.dumps(header, separators=(",", ":"))
     write_atomically(path, save(kept, metadata={"surgery": text}))
 
@@ -61,9 +68,19 @@ def load_graph(path: str | Path) -> Graph:
             header = json.loads((reader.metadata() or {}).get("surgery", "null"))
             _check_header(file, header)
             tensors = {name: reader.get_tensor(name) for name in reader.keys()}  # noqa: SIM118  # no iterator
-        return _decode(header, tensors)
+        graph = _decode(header, tensors)
+        finding = header.get("finding")
+        if finding is not None and finding["digest"] == _digest(header, tensors, finding["content"]):
+            remember(graph, finding["content"])
     except (SafetensorError, json.JSONDecodeError, KeyError, TypeError, AttributeError, UnsupportedError) as error:
         raise ModelFileError(f"{path}: not a saved graph, or damaged: {error}") from error
+    return graph
+
+
+def _digest(header: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], finding: Finding) -> str:
+    """Binds a finding to everything that decides what the graph computes."""
+    decisive = {key: header[key] for key in ("input_shape", "aliases", "nodes")}
+    return content_digest(decisive | {"finding": finding}, tensors.items())
 
 
 def _without_aliases(tensors: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, str]]:

@@ -4,6 +4,7 @@ from surgery.linear.agreement import Agreement as Agreement
 from surgery.linear.agreement import agreement as agreement
 from surgery.linear.certificate import AffineCertificate as AffineCertificate
 from surgery.linear.certificate import Offender as Offender
+from surgery.linear.certificate import certificate_of as certificate_of
 from surgery.linear.certificate import certify as certify
 from surgery.linear.certificate import offenders as offenders
 from surgery.linear.correlation import Spectrum as Spectrum
@@ -18,5 +19,7 @@ from surgery.linear.features import ClassMeans as ClassMeans
 from surgery.linear.features import feature_distance as feature_distance
 from surgery.linear.features import features_at as features_at
 from surgery.linear.features import penultimate as penultimate
-from surgery.linear.linearize import Linearized as Linearized
-from surgery.linear.linearize import linearize as linearize
+from surgery.linear.linearization import CheckedRewrite as CheckedRewrite
+from surgery.linear.linearization import Linearized as Linearized
+from surgery.linear.linearization import apply_checked as apply_checked
+from surgery.linear.linearization import linearize as linearize

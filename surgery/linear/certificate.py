@@ -2,6 +2,10 @@
 
 Probes alone lie: where a network's output vanishes, every superposition test passes. Static laws alone trust the
 vocabulary. A certificate needs both, and refuses to conclude where the probes see no signal.
+
+Probes cost as much as several extractions, so a graph and its file keep their measurements, scales and superposition
+error, as long as nodes and weights stay the same (`surgery.graph.digests`). The static laws are checked every time, and
+the verdict is concluded from them and from the measurements.
 """
 
 from __future__ import annotations
@@ -9,13 +13,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from html import escape
 from typing import Literal
 
 import torch
 from torch import fx
 
 from surgery.graph import Graph, Place, computing, depends_on_input, nodes_in, operation_name, operation_of
-from surgery.linear.probe import Probe, probe
+from surgery.graph.digests import recall, remember
+from surgery.linear.probe import Probe, is_scaled, obstacle, probe
 
 TOLERANCE = 1e-8
 """Largest deviation from superposition, relative to the output's linear part, that float64 rounding explains in deep
@@ -23,6 +29,9 @@ nets.
 """
 
 Verdict = Literal["affine", "nonlinear", "inconclusive"]
+
+_SHOWN = 10
+"""Offenders that a printed certificate names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +50,9 @@ class Offender:
         return f"{self.node} ({self.operation}): {self.reason}, at {place}"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class AffineCertificate:
-    """What is known about a graph's being affine.
+    """The answer to whether a graph is affine in its input, with the measurements behind it.
 
     `scales` maps each node that depends on the input to the root mean square of its linear part for a standard normal
     input; `superposition_error` is the largest deviation from superposition at the output, relative to its linear part.
@@ -67,83 +76,130 @@ class AffineCertificate:
         """The scale of the last node: what the sub-network makes of a standard normal input."""
         return list(self.scales.values())[-1] if self.scales else None
 
+    def __str__(self) -> str:
+        lines = [f"Certificate: {self.verdict}"]
+        if self.offenders:
+            lines.append(f"  {len(self.offenders)} operations not affine:")
+            lines += [f"    {offender}" for offender in self.offenders[:_SHOWN]]
+            hidden = len(self.offenders) - _SHOWN
+            lines += [f"    ... and {hidden} more in .offenders"] if hidden > 0 else []
+        else:
+            lines.append(f"  {self.reason}")
+        if self.scales:
+            values = self.scales.values()
+            lines.append(
+                f"  scales of {len(values)} nodes from {min(values):.3g} to {max(values):.3g}, "
+                f"of the output {self.output_scale:.3g}"
+            )
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(str(self))}</pre>"
+
 
 def certify(
     graph: Graph, *, generator: torch.Generator | None = None, tolerance: float = TOLERANCE
 ) -> AffineCertificate:
     """Certify that `graph` is affine in its input: F(a x + (1 - a) y) = a F(x) + (1 - a) F(y).
 
-    `generator` draws the probes (a fixed seed by default). The graph is not changed; the probes run on its device, in
-    float64, weight by weight, so memory beyond the graph's stays near one layer's.
+    `generator` draws the probes (a fixed seed by default). The probes run on the graph's device, in float64, weight by
+    weight, so memory beyond the graph's stays near one layer's. `certify` always measures; `certificate_of` measures
+    only what the graph does not carry yet.
     """
     found = offenders(graph)
     if found:
-        return _verdict("nonlinear", str(found[0]), tolerance, found)
+        return _conclude(None, found, tolerance)
     result = probe(graph, generator=generator)
-    verdict, reason = _judge(result, tolerance)
-    return AffineCertificate(
-        verdict=verdict,
-        reason=reason,
-        offenders=(),
-        scales=result.scales,
-        superposition_error=result.superposition_error,
-        tolerance=tolerance,
-    )
+    certificate = _conclude(result, (), tolerance)
+    if certificate.affine and generator is None:
+        remember(graph, {"scales": dict(result.scales), "superposition_error": result.superposition_error})
+    return certificate
+
+
+def certificate_of(graph: Graph) -> AffineCertificate:
+    """The certificate that `graph` carries, if nodes and weights are those that it is about; else that of `certify`.
+
+    A graph carries a certificate from `certify`, `linearize` or its file. Someone who writes false numbers into a file
+    together with their digest can make scales wrong, but no operation passes that is not affine by its law.
+    """
+    found = offenders(graph)
+    carried = None if found else _carried_probe(graph)
+    return certify(graph) if carried is None else _conclude(carried, (), TOLERANCE)
+
+
+def _carried_probe(graph: Graph) -> Probe | None:
+    """The measurements that `graph` carries, if they can be those of this graph."""
+    match recall(graph):
+        case {"scales": dict(scales), "superposition_error": float(error)}:
+            pass
+        case _:
+            return None
+    dependent = depends_on_input(graph.graph)
+    names = [node.name for node in computing(graph) if node in dependent and is_scaled(node.meta["twins"][0])]
+    numbers = [error, *scales.values()]
+    if list(scales) != names or not all(isinstance(number, float) and 0 <= number < math.inf for number in numbers):
+        return None
+    return Probe(scales=dict(scales), superposition_error=error, obstacle=obstacle(graph, scales))
 
 
 def offenders(graph: Graph) -> tuple[Offender, ...]:
     """The nodes that are not affine by the vocabulary's static laws, in order; empty for an affine graph."""
     dependent = depends_on_input(graph.graph)
-    reasons = [(node, _reason(node, dependent)) for node in computing(graph) if node in dependent]
-    return tuple(_offender(node, reason) for node, reason in reasons if reason is not None)
+    found: list[Offender] = []
+    for node in computing(graph):
+        reason = _nonaffine_reason(node, dependent) if node in dependent else None
+        if reason is not None:
+            place = Place.of(node)
+            found.append(
+                Offender(
+                    node=node.name,
+                    operation=operation_name(node),
+                    reason=reason,
+                    module_path=place.module_path,
+                    file=place.file,
+                    line=place.line,
+                )
+            )
+    return tuple(found)
 
 
-def _reason(node: fx.Node, dependent: set[fx.Node]) -> str | None:
+def _nonaffine_reason(node: fx.Node, dependent: set[fx.Node]) -> str | None:
     """Why `node` is not affine in its operands, or None."""
     operation = operation_of(node)
     if operation is None:
         return "the vocabulary does not know this operation"
     if any(item in dependent for item in nodes_in(dict(node.kwargs))):
         return "data-dependent index" if "indexing" in operation.kinds else "an attribute depends on the input"
-    flags = [any(item in dependent for item in nodes_in(operand)) for operand in node.args]
-    if len(node.args) == 1 and isinstance(node.args[0], (tuple, list)):
-        flags = [item in dependent for item in nodes_in(node.args[0])]
-    return operation.law(_with_exponent(node), flags)
+    # The operands of `cat` and `stack` come as one list; a law sees each of them.
+    operands = node.args[0] if len(node.args) == 1 and isinstance(node.args[0], (tuple, list)) else node.args
+    flags = [any(item in dependent for item in nodes_in(operand)) for operand in operands]
+    # The exponent of a power is an operand, but its law has to see its value.
+    exponent = {"exponent": node.args[1]} if operation.name == "pow" else {}
+    return operation.law({**node.kwargs, **exponent}, flags)
 
 
-def _with_exponent(node: fx.Node) -> Mapping[str, object]:
-    """The attributes of a call; a power's exponent is an operand that its law has to see."""
-    return {**node.kwargs, "exponent": node.args[1]} if operation_name(node) == "pow" else node.kwargs
-
-
-def _offender(node: fx.Node, reason: str) -> Offender:
-    place = Place.of(node)
-    return Offender(
-        node=node.name,
-        operation=operation_name(node),
-        reason=reason,
-        module_path=place.module_path,
-        file=place.file,
-        line=place.line,
-    )
-
-
-def _judge(result: Probe, tolerance: float) -> tuple[Verdict, str]:
-    """Conclude from the probes, or say why nothing can be concluded."""
-    if result.obstacle is not None:
-        return "inconclusive", result.obstacle
-    error = result.superposition_error
-    if not math.isfinite(error):
-        return "inconclusive", "the signal of the probes overflows or vanishes at the output"
-    if error > tolerance:
-        return (
-            "nonlinear",
-            f"superposition fails by {error:.1e} of the output, although every node is affine by its law",
-        )
-    return "affine", f"every node is affine by its law; superposition holds to {error:.1e} of the output"
-
-
-def _verdict(verdict: Verdict, reason: str, tolerance: float, found: tuple[Offender, ...]) -> AffineCertificate:
+def _conclude(result: Probe | None, found: tuple[Offender, ...], tolerance: float) -> AffineCertificate:
+    """The certificate of a graph from its probes, or without any from its offenders."""
+    verdict: Verdict = "inconclusive"
+    if result is None:
+        verdict, reason = "nonlinear", str(found[0])
+    elif result.obstacle is not None:
+        reason = result.obstacle
+    elif not math.isfinite(result.superposition_error):
+        reason = "the signal of the probes overflows or vanishes at the output"
+    elif result.superposition_error > tolerance:
+        failed = f"superposition fails by {result.superposition_error:.1e} of the output"
+        verdict, reason = "nonlinear", f"{failed}, although every node is affine by its law"
+    else:
+        holds = f"superposition holds to {result.superposition_error:.1e} of the output"
+        verdict, reason = "affine", f"every node is affine by its law; {holds}"
     return AffineCertificate(
-        verdict=verdict, reason=reason, offenders=found, scales={}, superposition_error=None, tolerance=tolerance
+        verdict=verdict,
+        reason=reason,
+        offenders=found,
+        scales={} if result is None else result.scales,
+        superposition_error=None if result is None else result.superposition_error,
+        tolerance=tolerance,
     )

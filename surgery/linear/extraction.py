@@ -2,35 +2,44 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import torch
-from torch import fx
+from torch import fx, nn
 
 from surgery.errors import CertificateError, InputError
 from surgery.graph import Graph, computing, depends_on_input, trace
-from surgery.linear.certificate import AffineCertificate, certify, offenders
+from surgery.linear.certificate import AffineCertificate, certificate_of, offenders
 from surgery.linear.features import node_at
+from surgery.linear.linearization import Linearized, Rules, linearize, traced
 from surgery.linear.transpose import Transpose
 
 SAFE_RANGE = 1e30
 """Scales (or their inverse) beyond which float32 could overflow in between; then float64 is used."""
 
+MOST_ELEMENTS = 1 << 23
+"""Numbers in the largest value of a chunk. Larger ones leave the caches: on two cores ResNet-50 at 224 pixels took
+74 ms a cotangent with 8 at a time and 149 ms with 32.
+"""
+
 Progress = Callable[[int, int], None]
-"""Called with the cotangents done and their number."""
+"""Called with the number of cotangents done and the number of all."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class LinearMap:
     """An affine map of images.
 
     `weight` is `(classes, channels, height, width)`: `weight[i]` is the gradient of output i with respect to the image.
     `bias` is `(classes,)`, the output for a zero image. `output_shape` is `(classes,)`, or the shape of an inner node
-    whose entries the rows enumerate. `provenance` says how the map was computed.
+    whose entries the rows enumerate. `provenance` says how the map was computed, `certificate` why the network is this
+    map; a local map has none.
     """
 
     weight: torch.Tensor
@@ -38,6 +47,7 @@ class LinearMap:
     output_shape: tuple[int, ...]
     class_names: tuple[str, ...] | None
     provenance: Mapping[str, str | int | float]
+    certificate: AffineCertificate | None = None
 
     @property
     def matrix(self) -> torch.Tensor:
@@ -52,10 +62,37 @@ class LinearMap:
         """W^T x + b for `(batch, *input_shape)` images: `(batch, classes)`."""
         return images.flatten(1).to(self.weight.dtype) @ self.matrix + self.bias
 
+    def __str__(self) -> str:
+        norms = self.weight.flatten(1).norm(dim=1)
+        names = self.class_names or tuple(map(str, range(len(norms))))
+        shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+        facts = {key: value for key, value in self.provenance.items() if key not in ("model", "certificate")}
+        return "\n".join(
+            [
+                f"Linear map of {self.provenance.get('model', 'a network')}",
+                f"  weight {tuple(self.weight.shape)}, bias {tuple(self.bias.shape)}, {self.weight.dtype} on "
+                f"{self.weight.device}",
+                f"  {len(names)} outputs: {shown}",
+                f"  norms of the weight vectors from {float(norms.min()):.3g} to {float(norms.max()):.3g}",
+                "  "
+                + ", ".join(
+                    f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}"
+                    for key, value in facts.items()
+                ),
+            ]
+        )
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(str(self))}</pre>"
+
 
 def extract(
-    graph: Graph,
+    network: nn.Module | Linearized,
+    example: torch.Tensor | None = None,
     *,
+    rules: Rules | None = None,
     at: str | None = None,
     certificate: AffineCertificate | None = None,
     class_names: tuple[str, ...] | None = None,
@@ -64,32 +101,45 @@ def extract(
     dtype: torch.dtype | None = None,
     progress: Progress | None = None,
 ) -> LinearMap:
-    """Compute the weight matrix and bias of an affine graph, or of its inner node `at` (a node's name or module path).
+    """Compute the weight matrix and bias of an affine network, or of its inner node `at`, a node's name or module path.
+
+    `network` is a graph, the result of `linearize`, or a module with an `example` input. A network that is affine is
+    taken as it is; `rules` linearize any other, and without rules it is refused.
 
     Cotangents are pulled back in chunks that stay within `max_memory` bytes (default: a quarter of what is free). Where
     all paths lead through a node narrower than the output, the basis of that node is pulled back and multiplied: the
     same W in fewer products. `dtype` defaults to float32, or float64 where the certificate's scales could overflow it;
-    `device` to that of the graph. `certificate` saves the probes if there is one already.
+    `device` to that of the graph. A graph carries its certificate (`certificate_of`); a `certificate` that is given is
+    taken for that of this graph.
 
-    Raises CertificateError for a graph that is not certified affine, InputError for an unknown `at`.
+    Raises CertificateError for a network that is not certified affine, InputError for an unknown `at`, or one without
+    one row for each image.
     """
-    certificate = _certified(graph, certificate)
+    graph = network.module if isinstance(network, Linearized) else traced(network, example)
+    if offenders(graph):
+        graph, certificate = graph if rules is None else linearize(graph, rules=rules).module, None
+    certificate = certificate or certificate_of(graph)
+    _check_affine(graph, certificate)
     output = _node(graph, at)
     device = torch.device(device) if device is not None else _device(graph)
     dtype = dtype or _safe_dtype(certificate)
     start = time.perf_counter()
     shape = _sizes(output)
-    rows = _numel(shape)
+    rows = math.prod(shape)
     waist = _waist(graph, output)
     basis = output if waist is None else waist
-    width = _numel(_sizes(basis))
+    width = math.prod(_sizes(basis))
     chunk = _chunk(graph, width, max_memory, device, dtype)
-    bias = Transpose(graph, 1, device=device, dtype=dtype).value_at_zero(output).reshape(-1).clone()
-    mixing = None if waist is None else _mixing(graph, output, waist, device, dtype)
+    single = Transpose(graph, 1, device=device, dtype=dtype)
+    bias = single.value_at_zero(output).reshape(-1).clone()
+    mixing = None
+    if waist is not None:  # the map from the waist to the output, `(rows, width)`
+        mixing = single.of(rows).pull(output, _basis(0, rows, shape, device, dtype), to=waist).flatten(1)
     weight = torch.zeros((rows, *graph.input_shape), dtype=dtype, device=device)
+    transpose = single
     for first in range(0, width, chunk):
         count = min(chunk, width - first)
-        transpose = Transpose(graph, count, device=device, dtype=dtype)
+        transpose = transpose.of(count)
         pulled = transpose.pull(basis, _basis(first, count, _sizes(basis), device, dtype)).flatten(1)
         if mixing is None:
             weight[first : first + count] = pulled.reshape(count, *graph.input_shape)
@@ -113,11 +163,12 @@ def extract(
             "certificate": certificate.reason,
             "seconds": time.perf_counter() - start,
         },
+        certificate=certificate,
     )
 
 
 def local_map(
-    model: torch.nn.Module,
+    model: nn.Module,
     image: torch.Tensor,
     *,
     class_names: tuple[str, ...] | None = None,
@@ -138,16 +189,14 @@ def local_map(
     return LinearMap(weight=weight, bias=bias, output_shape=(classes,), class_names=class_names, provenance=provenance)
 
 
-def _certified(graph: Graph, certificate: AffineCertificate | None) -> AffineCertificate:
-    found = offenders(graph)
-    certificate = certificate if certificate is not None and not found else certify(graph)
-    if not certificate.affine:
-        named = "".join(f"\n  {offender}" for offender in certificate.offenders[:8])
-        raise CertificateError(
-            f"{graph.model_name} has no weight matrix, because it is not certified affine: {certificate.reason}{named}",
-            hint="linearize it first, with a ruleset that deals with these operations",
-        )
-    return certificate
+def _check_affine(graph: Graph, certificate: AffineCertificate) -> None:
+    if certificate.affine:
+        return
+    named = "".join(f"\n  {offender}" for offender in certificate.offenders[:8])
+    raise CertificateError(
+        f"{graph.model_name} has no weight matrix, because it is not certified affine: {certificate.reason}{named}",
+        hint="linearize it first, with a ruleset that deals with these operations",
+    )
 
 
 def _node(graph: Graph, at: str | None) -> fx.Node:
@@ -176,46 +225,35 @@ def _waist(graph: Graph, output: fx.Node) -> fx.Node | None:
     """The narrowest node that all paths from the input to `output` lead through, if it is narrower than `output`."""
     dependent = depends_on_input(graph.graph)
     order = {node: index for index, node in enumerate(graph.graph.nodes)}
-    best, reach = output, -1
+    best, best_width = None, math.prod(_sizes(output))
+    reach = -1  # the last place where a value from before the current node is read
     for node in graph.graph.nodes:
-        if node not in dependent or node.op == "output":
-            continue
         if node is output:
             break
-        is_tensor = node.meta["shape"] is not None and node.op != "placeholder"
-        if reach <= order[node] and is_tensor and _numel(_sizes(node)) <= _numel(_sizes(best)):
-            best = node
+        if node not in dependent:
+            continue
+        shape = node.meta["shape"]
+        # Nothing jumps over the node, so it is on every path; values that are not (N, ...) have no rows to pull back.
+        if reach <= order[node] and node.op != "placeholder" and shape and shape[0] == "N":
+            width = math.prod(shape[1:])
+            # Of equally narrow nodes the last, which leaves the least work between it and the output; but not the
+            # output's own width, which would save nothing.
+            if width < best_width or (best is not None and width == best_width):
+                best, best_width = node, width
         reach = max([reach, *(order[user] for user in node.users if order[user] <= order[output])])
-    return best if best is not output and _numel(_sizes(best)) < _numel(_sizes(output)) else None
-
-
-def _mixing(graph: Graph, output: fx.Node, waist: fx.Node, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-    """The map from the waist to the output, `(rows, width of the waist)`."""
-    rows = _numel(_sizes(output))
-    transpose = Transpose(graph, rows, device=device, dtype=dtype)
-    return transpose.pull(output, _basis(0, rows, _sizes(output), device, dtype), to=waist).flatten(1)
+    return best
 
 
 def _basis(first: int, count: int, shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
     """The unit vectors `first` to `first + count` of a space of the given shape."""
-    rows = torch.zeros((count, _numel(shape)), dtype=dtype, device=device)
+    rows = torch.zeros((count, math.prod(shape)), dtype=dtype, device=device)
     rows[torch.arange(count), torch.arange(first, first + count)] = 1
     return rows.reshape(count, *shape)
 
 
 def _sizes(node: fx.Node) -> tuple[int, ...]:
-    """The sizes of one image's value of a node; only values of the form (N, ...) can be told apart by image."""
-    shape = node.meta["shape"]
-    if not shape or shape[0] != "N":
-        return (1 << 62,)
-    return tuple(shape[1:])
-
-
-def _numel(shape: tuple[int, ...]) -> int:
-    result = 1
-    for size in shape:
-        result *= size
-    return result
+    """The sizes of one image's value of a node of shape (N, ...)."""
+    return tuple(node.meta["shape"][1:])
 
 
 def _device(graph: Graph) -> torch.device:
@@ -232,23 +270,15 @@ def _safe_dtype(certificate: AffineCertificate) -> torch.dtype:
 def _chunk(graph: Graph, width: int, max_memory: int | None, device: torch.device, dtype: torch.dtype) -> int:
     """How many cotangents fit: each needs about three values of the widest places at once."""
     dependent = depends_on_input(graph.graph)
-    sizes = sorted((_elements(node) for node in computing(graph) if node in dependent), reverse=True)
+    sizes: list[int] = []
+    for node in computing(graph):
+        first, second = node.meta["twins"]
+        if node in dependent and isinstance(first, torch.Tensor):
+            sizes.append(second.numel() - first.numel())  # the twins are batches of two and three: one image's share
+    sizes.sort(reverse=True)
     each = sum(sizes[:6]) * dtype.itemsize
     budget = max_memory if max_memory is not None else _free_memory(device) // 4
     return max(1, min(width, MOST_ELEMENTS // max(sizes[0], 1), budget // max(each, 1)))
-
-
-MOST_ELEMENTS = 1 << 23
-"""Numbers in the largest value of a chunk. Larger ones leave the caches: on two cores ResNet-50 at 224 pixels took
-74 ms a cotangent with 8 at a time and 149 ms with 32.
-"""
-
-
-def _elements(node: fx.Node) -> int:
-    first, second = node.meta["twins"]
-    if not isinstance(first, torch.Tensor):
-        return 0
-    return second.numel() - first.numel()
 
 
 def _free_memory(device: torch.device) -> int:

@@ -45,7 +45,7 @@ def probe(graph: Graph, *, generator: torch.Generator | None = None) -> Probe:
     if 1.0 < ratio < math.inf:
         # Rounding of the constant part is as large as the linear part; images of its size bring both to one level.
         _, error, _ = _measure(graph, images * ratio, ratio)
-    return Probe(scales=scales, superposition_error=error, obstacle=_broken_signal(graph, scales))
+    return Probe(scales=scales, superposition_error=error, obstacle=obstacle(graph, scales))
 
 
 def _misaligned_output(graph: Graph) -> str | None:
@@ -119,9 +119,14 @@ def _measure(graph: Graph, images: torch.Tensor, amplitude: float) -> tuple[dict
                 error, ratio = _superposition(tensor)
                 errors.append(error)
                 ratios.append(ratio)
-        elif isinstance(value, torch.Tensor) and value.is_floating_point():
+        elif is_scaled(value):
             scales[node.name] = _scale(value) / amplitude
     return scales, _largest(errors), _largest(ratios)
+
+
+def is_scaled(value: Any) -> bool:
+    """True for a value that has a scale: a floating-point tensor."""
+    return isinstance(value, torch.Tensor) and value.is_floating_point()
 
 
 def _largest(values: list[float]) -> float:
@@ -162,8 +167,14 @@ def _superposition(value: torch.Tensor) -> tuple[float, float]:
     return (error / size, float(x.abs().max()) / size) if size else (math.nan, math.inf)
 
 
-def _broken_signal(graph: Graph, scales: Mapping[str, float]) -> str | None:
-    """The first node whose signal is infinite or NaN, or the output's, if it is zero; as a sentence."""
+def obstacle(graph: Graph, scales: Mapping[str, float]) -> str | None:
+    """Why nothing can be concluded from probes with these scales, or None.
+
+    They need an output with rows for each image, no infinite or NaN signal anywhere, and an output that is not zero.
+    """
+    misaligned = _misaligned_output(graph)
+    if misaligned is not None:
+        return misaligned
     broken = next(((name, scale) for name, scale in scales.items() if not math.isfinite(scale)), None)
     if broken is None:
         output = next(node for node in graph.graph.nodes if node.op == "output")

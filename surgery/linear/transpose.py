@@ -6,6 +6,7 @@ and linear layers have their transposes written out; every other operation is ch
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -22,13 +23,35 @@ class Transpose:
 
     def __init__(self, graph: Graph, count: int, *, device: torch.device, dtype: torch.dtype) -> None:
         self.graph = graph
-        self.count = count
         self.device = device
         self.dtype = dtype
         self.dependent = depends_on_input(graph.graph)
         self.source = next(node for node in graph.graph.nodes if node.op == "placeholder")
-        self.constants = dict(self._constants())
-        self.blank = torch.zeros(0, dtype=dtype, device=device)
+        self.weights = {
+            node: self._cast(attribute(graph, str(node.target)).detach())
+            for node in graph.graph.nodes
+            if node.op == "get_attr"
+        }
+        self.blank = torch.empty(0, dtype=dtype, device=device)
+        self._prepare(count)
+
+    def of(self, count: int) -> Transpose:
+        """The transpose of the same graph for another `count`; the two share their weights."""
+        if count == self.count:
+            return self
+        other = copy.copy(self)
+        other._prepare(count)
+        return other
+
+    def _prepare(self, count: int) -> None:
+        """Compute what does not depend on the values of the input: sizes, constant gates, uniform attention."""
+        self.count = count
+        self.constants: dict[fx.Node, Any] = dict(self.weights)
+        for node in self.graph.graph.nodes:
+            if node.op == "call_function" and node not in self.dependent:
+                # Such a node may still read the shape of one that depends on the input, as `size` does.
+                stand_ins = {read: self.zeros(read) for read in node.all_input_nodes if read in self.dependent}
+                self.constants[node] = self._cast(self._run(node, {**self.constants, **stand_ins}))
 
     def pull(self, node: fx.Node, cotangents: torch.Tensor, *, to: fx.Node | None = None) -> torch.Tensor:
         """Take `(count, *shape)` cotangents of `node` back to those of the node `to` (default: the input)."""
@@ -44,7 +67,10 @@ class Transpose:
         return self.zeros(target) if result is None else result
 
     def value_at_zero(self, node: fx.Node) -> torch.Tensor:
-        """The value of `node`, `(count, *shape)`, for images that are zero; zeros that stay zero cost nothing."""
+        """The value of `node`, `(count, *shape)`, for images that are zero.
+
+        Without biases, as where batch norm was dropped, most values are zero; operations on them are skipped.
+        """
         values: dict[fx.Node, Any] = {**self.constants, self.source: self.zeros(self.source)}
         zero = {self.source}
         with torch.no_grad():
@@ -53,19 +79,15 @@ class Transpose:
                     continue
                 if current.op == "output":
                     break
-                stays = self._stays_zero(current, zero)
+                written, sums = operation_name(current) in WRITTEN, operation_name(current) in ("add", "sub")
+                without_bias = written and current.args[0] in zero and current.args[2] is None
+                stays = without_bias or (sums and all(item in zero for item in current.args))
                 values[current] = self.zeros(current) if stays else self._run(current, values)
                 if current is node:
                     break
-                if stays or _is_zero(values[current]):
+                if stays or not any(tensor.any() for tensor in _flat(values[current])):
                     zero.add(current)
         return values[node]
-
-    def _stays_zero(self, node: fx.Node, zero: set[fx.Node]) -> bool:
-        """True for convolutions and linear layers without bias, and for sums, of zeros only."""
-        if operation_name(node) in WRITTEN:
-            return node.args[0] in zero and node.args[2] is None
-        return operation_name(node) in ("add", "sub") and all(item in zero for item in node.args)
 
     def zeros(self, node: fx.Node) -> Any:
         """Zeros of a node's shape that take no memory; a tuple of them for a node that gives several tensors."""
@@ -82,12 +104,14 @@ class Transpose:
         elif written is not None and source in self.dependent and weight in self.constants:
             part = written(cotangent, self._blank(source), self.constants[weight], **node.kwargs)
             known = waiting.get(source)
-            waiting[source] = part if known is None else part.add_(known)  # nobody else holds what was just computed
+            # In place: nothing else holds what was just computed, and a third tensor would leave the caches.
+            waiting[source] = part if known is None else part.add_(known)
         else:
             self._differentiate(node, cotangent, waiting)
 
     def _differentiate(self, node: fx.Node, cotangent: Any, waiting: dict[fx.Node, Any]) -> None:
         """The vector-Jacobian product of one operation at zero, by automatic differentiation."""
+        # A node that reads one value twice is one operand with the sum of both derivatives.
         operands = [item for item in dict.fromkeys(nodes_in([node.args, dict(node.kwargs)])) if item in self.dependent]
         at_zero = {item: _leaves(self.zeros(item)) for item in operands}
         with torch.enable_grad():
@@ -110,33 +134,24 @@ class Transpose:
         return all(item in self.dependent and self.zeros(item).shape == shape for item in items)
 
     def _blank(self, node: fx.Node) -> torch.Tensor:
-        """Contiguous zeros of a node's shape in memory that all share; kernels would copy zeros that take none."""
+        """An uninitialized tensor of a node's shape, in memory that all nodes share.
+
+        The kernels want the input of a convolution for its shape only, but copy zeros that take no memory.
+        """
         shape = self.zeros(node).shape
         if self.blank.numel() < shape.numel():
-            self.blank = torch.zeros(shape.numel(), dtype=self.dtype, device=self.device)
+            self.blank = torch.empty(shape.numel(), dtype=self.dtype, device=self.device)
         return self.blank[: shape.numel()].view(shape)
 
     def _zeros_like(self, first: Any, second: Any) -> Any:
         if isinstance(first, (tuple, list)):
             return tuple(self._zeros_like(a, b) for a, b in zip(first, second, strict=True))
+        # Sizes are linear in the batch; the two known ones are those of batches of two and three.
         size = [a + (b - a) * (self.count - BATCHES[0]) for a, b in zip(first.shape, second.shape, strict=True)]
         return torch.zeros((), dtype=self.dtype, device=self.device).expand(size)
 
-    def _constants(self) -> Iterator[tuple[fx.Node, Any]]:
-        """What does not depend on the values of the input: parameters, sizes, the weights of uniform attention."""
-        values: dict[fx.Node, Any] = {}
-        for node in self.graph.graph.nodes:
-            if node in self.dependent or node.op == "output":
-                continue
-            if node.op == "get_attr":
-                value = attribute(self.graph, str(node.target)).detach()
-            else:
-                stand_ins = {read: self.zeros(read) for read in node.all_input_nodes if read in self.dependent}
-                value = self._run(node, {**values, **stand_ins})
-            values[node] = self._cast(value)
-            yield node, values[node]
-
     def _run(self, node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
+        # A cast inside the network, as to half precision, would lose the digits that were asked for.
         function: Callable[..., Any] = node.target  # pyright: ignore[reportAssignmentType]  # calls have callable targets
         kwargs = map_arg(dict(node.kwargs), values.__getitem__)
         floating = {key: self.dtype for key, item in kwargs.items() if _is_float(item)}
@@ -150,10 +165,6 @@ class Transpose:
 
 def _is_float(value: Any) -> bool:
     return isinstance(value, torch.dtype) and value.is_floating_point
-
-
-def _is_zero(value: Any) -> bool:
-    return all(not tensor.any() for tensor in _flat(value))
 
 
 def _flat(value: Any) -> list[Any]:
