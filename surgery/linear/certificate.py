@@ -138,10 +138,12 @@ def _carried_probe(graph: Graph) -> Probe | None:
             return None
     dependent = depends_on_input(graph.graph)
     names = [node.name for node in computing(graph) if node in dependent and is_scaled(node.meta["twins"][0])]
-    numbers = [error, *scales.values()]
-    if list(scales) != names or not all(isinstance(number, float) and 0 <= number < math.inf for number in numbers):
+    # Only certificates of affine graphs are remembered; a file can say anything.
+    if list(scales) != names or not all(isinstance(scale, float) for scale in scales.values()):
         return None
-    return Probe(scales=dict(scales), superposition_error=error, obstacle=obstacle(graph, scales))
+    if not 0 <= error <= TOLERANCE or obstacle(graph, scales) is not None:
+        return None
+    return Probe(scales=dict(scales), superposition_error=error, obstacle=None)
 
 
 def offenders(graph: Graph) -> tuple[Offender, ...]:
