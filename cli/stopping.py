@@ -1,4 +1,4 @@
-"""Ctrl-C: the first one lets what is being computed come to its end, a second one does not."""
+"""Ctrl-C: the first one stops a command where no work is lost, the second one at once."""
 
 from __future__ import annotations
 
@@ -11,39 +11,39 @@ from dataclasses import dataclass
 
 @dataclass(kw_only=True)
 class Stop:
-    """Whether the user has asked the command to stop."""
+    """Whether the user asked the command to stop."""
 
     asked: bool = False
 
     def check(self) -> None:
-        """Raise KeyboardInterrupt where that was asked; called wherever stopping loses nothing."""
+        """Raise KeyboardInterrupt if the user asked to stop; called at points where stopping loses no work."""
         if self.asked:
             raise KeyboardInterrupt
 
 
 @contextmanager
 def stoppable(say: Callable[[], None]) -> Iterator[Stop]:
-    """Take the first SIGINT or SIGTERM during the block as a wish, and call `say`; the second one interrupts at once.
+    """Record the first SIGINT or SIGTERM of the block in the `Stop`, and call `say`; the second interrupts at once.
 
-    `say` is called between any two instructions of the program, so it must not take a lock.
+    `say` is called in a signal handler, between any two instructions of the program, so it must not take a lock.
     """
     stop = Stop()
 
-    def hear(number: int, frame: object) -> None:
+    def handle(number: int, frame: object) -> None:
         if stop.asked:
             raise KeyboardInterrupt
         stop.asked = True
         say()
 
-    if threading.current_thread() is not threading.main_thread():  # which alone may say what signals do
+    if threading.current_thread() is not threading.main_thread():  # Python allows signal handlers only there
         yield stop
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    heard = [number for number, handler in before.items() if handler != signal.SIG_IGN]  # nohup has them ignored
-    for number in heard:
-        signal.signal(number, hear)
+    handled = [number for number, handler in before.items() if handler != signal.SIG_IGN]  # nohup ignores them
+    for number in handled:
+        signal.signal(number, handle)
     try:
         yield stop
     finally:
-        for number in heard:
+        for number in handled:
             signal.signal(number, before[number] or signal.SIG_DFL)
