@@ -1,4 +1,4 @@
-"""What can go wrong, as values: every error says what was expected, what came, where, and what to do."""
+"""Errors: each says what was expected, what was given, where, and what to do."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 
 class SurgeryError(Exception):
-    """Base of all errors raised on purpose; `message` says what and where, `hint` what to do next."""
+    """Base of all errors raised on purpose; `message` says what is wrong and where, `hint` what to do."""
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
@@ -20,15 +20,15 @@ class SurgeryError(Exception):
 
 
 class InputError(SurgeryError):
-    """Something given by the user cannot be used as it is: a file, an option, a shape, a name."""
+    """A file, option, shape, name or other input of the user is wrong."""
 
 
 class ModelFileError(InputError):
-    """A model file is missing, broken, foreign, unsafe, or does not fit the architecture."""
+    """A model file is missing, damaged, foreign, unsafe, or does not fit the architecture."""
 
 
 class TraceError(InputError):
-    """No rung of the tracing ladder takes the model; names the module path and the source line."""
+    """No rung of the tracing ladder can trace the model; names the module path and the source line."""
 
 
 class RuleError(InputError):
@@ -40,7 +40,7 @@ class RewriteError(SurgeryError):
 
 
 class CertificateError(SurgeryError):
-    """A graph does not keep what its ruleset promises; names the offending nodes."""
+    """A graph does not have the property that its ruleset promises; names the nodes to blame."""
 
 
 @dataclass(frozen=True, kw_only=True)

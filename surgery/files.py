@@ -1,4 +1,4 @@
-"""Reading what is there, and writing so that a file is there whole or not at all."""
+"""Checks of paths before they are read or written, and writing that leaves either the old or the new content."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def existing_file(path: str | Path) -> Path:
         near = suggest(path.name, [p.name for p in path.parent.iterdir()]) if path.parent.is_dir() else None
         raise InputError(f"{path}: no such file", hint=near)
     if path.is_dir():
-        raise InputError(f"{path}: expected a file, found a folder")
+        raise InputError(f"{path}: expected a file, got a folder")
     try:
         with path.open("rb") as stream:
             empty = not stream.read(1)
@@ -32,7 +32,7 @@ def check_writable(path: str | Path) -> None:
     path = Path(path)
     folder = path.parent
     if path.is_dir():
-        raise InputError(f"{path}: expected a file, found a folder")
+        raise InputError(f"{path}: expected a file, got a folder")
     if not folder.is_dir():
         raise InputError(f"{path}: the folder {folder} does not exist")
     if not os.access(folder, os.W_OK):
@@ -40,9 +40,9 @@ def check_writable(path: str | Path) -> None:
 
 
 def write_atomically(path: str | Path, content: bytes) -> None:
-    """Write a temporary file beside `path`, force it to the disk, and move it into place.
+    """Write a temporary file next to `path`, force it to the disk, and move it into place.
 
-    Raises InputError where that cannot be done; what was there before is then untouched.
+    Raises InputError where that fails; the old content is then unchanged.
     """
     path = Path(path)
     check_writable(path)
@@ -52,27 +52,19 @@ def write_atomically(path: str | Path, content: bytes) -> None:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
-        Path(temporary).chmod(0o666 & ~_umask())  # mkstemp makes files that only their owner can read
+        # mkstemp makes files that only their owner can read. The mask of the process can only be read by setting it.
+        mask = os.umask(0)
+        os.umask(mask)
+        Path(temporary).chmod(0o666 & ~mask)
         os.replace(temporary, path)
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror}") from None
     finally:
         Path(temporary).unlink(missing_ok=True)
-    _sync_folder(path.parent)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the new name itself survive a power cut; Windows cannot open a folder and does not need it."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    if os.name != "nt":  # Windows cannot open a folder
+        # The new name is an entry of the folder: without this it could be lost in a power failure.
+        descriptor = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,7 +1,7 @@
-"""TOML files that remember where everything stands, so that errors can point with a caret.
+"""TOML with the position of every key, value and element, so that errors can point with a caret.
 
-The standard library parses and refuses; a second pass over text that it took finds the place of every key, value and
-element, however deep in inline tables and lists.
+The standard library parses and refuses, but keeps no positions. A second pass over the text that it accepted finds
+them, at any depth of inline tables and lists; it need not check anything again.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ Location = tuple[str | int, ...]
 """A path into the data, like `("rule", 2, "match")`."""
 
 DEEPEST = 64
-"""Tables and lists inside each other; deeper ones are refused before anything recurses into them."""
+"""The deepest nesting of tables and lists; deeper data are refused before anything recurses into them."""
 
 
 class TomlError(InputError):
-    """Text that is not TOML: `reason`, and the `position` where it stops being it."""
+    """Text that is not TOML: the `reason`, and the `position` of the mistake."""
 
     def __init__(self, reason: str, position: Position) -> None:
         super().__init__(position.point(reason))
@@ -35,9 +35,10 @@ class TomlError(InputError):
 
 @dataclass(frozen=True, kw_only=True)
 class TomlDocument:
-    """Parsed data with the text that it came from.
+    """Parsed data with their text.
 
-    `positions` maps the location of each value (of a table: its header) to line and column, `keys` to those of its key.
+    `positions` maps the location of each value (of a table: its header) to its line and column, `keys` to those of its
+    key.
     """
 
     path: str
@@ -47,8 +48,8 @@ class TomlDocument:
     keys: dict[Location, tuple[int, int]]
 
     def position(self, location: Location, *, offset: int = 0) -> Position:
-        """Where the value at `location` starts, moved right by `offset` characters; the nearest known parent
-        otherwise.
+        """The start of the value at `location`, moved right by `offset` characters; for an unknown location, the start
+        of its nearest known parent.
         """
         for end in range(len(location), -1, -1):
             found = self.positions.get(location[:end])
@@ -57,7 +58,7 @@ class TomlDocument:
         return self._at((1, 1), 0)
 
     def key_position(self, location: Location) -> Position:
-        """Where the key of the value at `location` starts; for elements of a list, that of the list."""
+        """The start of the key of the value at `location`; for elements of a list, of the key of the list."""
         while location and isinstance(location[-1], int):
             location = location[:-1]
         found = self.keys.get(location)
@@ -72,7 +73,7 @@ class TomlDocument:
 def read_toml(path: str | Path) -> TomlDocument:
     """Read a TOML file.
 
-    Raises InputError, with file:line:column and a caret, where the file is not TOML.
+    Raises InputError with file:line:column and a caret for a file that is not TOML.
     """
     file = existing_file(path)
     try:
@@ -82,18 +83,19 @@ def read_toml(path: str | Path) -> TomlDocument:
 
 
 def parse_toml(text: str, path: str) -> TomlDocument:
-    """Parse TOML text; `path` is what errors call it.
+    """Parse TOML text; `path` is its name in errors.
 
-    Raises TomlError, also for what is legal but nested deeper than `DEEPEST`.
+    Raises TomlError, also for legal text that is nested deeper than `DEEPEST`.
     """
     try:
         data = tomllib.loads(text)
     except RecursionError:
         raise TomlError("nested too deeply", _syntax_position(text, path, "at line 1, column 1")) from None
-    except ValueError as error:  # a whole number of thousands of digits is none that tomllib takes for its own
-        raise TomlError(_plain(str(error)), _syntax_position(text, path, str(error))) from None
+    except ValueError as error:  # not only TOMLDecodeError: Python refuses whole numbers of thousands of digits itself
+        reason = re.sub(r"\s*\(at .*\)$", "", str(error))
+        raise TomlError(reason, _syntax_position(text, path, str(error))) from None
     if _depth(data) > DEEPEST:
-        reason = f"tables and lists inside each other go deeper than {DEEPEST}"
+        reason = f"tables and lists are nested deeper than {DEEPEST}"
         raise TomlError(reason, _syntax_position(text, path, "at line 1, column 1"))
     scan = _Scan(text=_unix(text))
     scan.run()
@@ -101,16 +103,12 @@ def parse_toml(text: str, path: str) -> TomlDocument:
     return TomlDocument(path=path, text=text, data=data, positions=positions, keys=keys)
 
 
-def _plain(message: str) -> str:
-    return re.sub(r"\s*\(at .*\)$", "", message)
-
-
 def _unix(text: str) -> str:
     return text.replace("\r\n", "\n")
 
 
 def _lines(text: str) -> list[str]:
-    """As TOML counts them: `splitlines` would break at characters that strings may hold."""
+    """The lines as TOML counts them: `splitlines` also splits at characters that are allowed inside strings."""
     return _unix(text).split("\n")
 
 
@@ -123,7 +121,7 @@ def _syntax_position(text: str, path: str, message: str) -> Position:
 
 
 def _depth(data: Any) -> int:
-    """How many tables and lists are inside each other, found without recursion."""
+    """The depth of nested tables and lists, found without recursion."""
     deepest, left = 0, [(data, 1)]
     while left:
         value, depth = left.pop()
@@ -142,8 +140,9 @@ _SCALAR = re.compile(r"[^,\]}\n#]+")
 
 @dataclass(kw_only=True)
 class _Scan:
-    """One pass over legal TOML: where values and keys start. `counts`: the number of the last table of each array of
-    tables.
+    """One pass over legal TOML: the starts of values and keys.
+
+    `counts`: the number of the last table of each array of tables, whose headers repeat the same name.
     """
 
     text: str
@@ -169,7 +168,7 @@ class _Scan:
 
     def _skip(self) -> int:
         space = _SPACE.match(self.text, self.at)
-        assert space is not None, "matches nothing at the least"
+        assert space is not None, "the pattern matches the empty text"
         self.at = space.end()
         return self.at
 
@@ -180,7 +179,7 @@ class _Scan:
         return found[0]
 
     def _key(self) -> Iterator[tuple[str, int]]:
-        """The parts of a dotted key, each with its place."""
+        """The parts of a dotted key, each with its start."""
         while True:
             start = self._skip()
             if self.text[start] in "\"'":

@@ -49,7 +49,7 @@ def test_some_classes_are_taken_in_the_given_order(tiny: Path) -> None:
     assert data.test.labels.tolist() == [0, 1]
     with pytest.raises(InputError, match=r"wnids\.txt: unknown class 'n05'"):
         load("tiny-imagenet", tiny, classes=["n05"])
-    with pytest.raises(InputError, match="classes is a list of wnids; got 'n02'"):
+    with pytest.raises(InputError, match="classes: expected a list of wnids, got 'n02'"):
         load("tiny-imagenet", tiny, classes="n02")
 
 
