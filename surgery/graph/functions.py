@@ -52,6 +52,10 @@ def slice(input: torch.Tensor, *, dim: int = 0, start: Any = None, end: Any = No
     return torch.ops.aten.slice.Tensor(input, dim, start, end, step)
 
 
+def tensor_split(input: torch.Tensor, *, indices_or_sections: Any, dim: int = 0) -> tuple[torch.Tensor, ...]:
+    return torch.tensor_split(input, indices_or_sections, dim)
+
+
 def index_select(input: torch.Tensor, index: torch.Tensor, *, dim: int) -> torch.Tensor:
     return torch.index_select(input, dim, index)
 

@@ -1,7 +1,8 @@
 """When an operation is affine in the network's input: one static law for each operation of the vocabulary.
 
-A law sees the attributes of a call and which of its operands depend on the input, and returns None where the call is
-affine in those operands together, or the reason why it is not. Laws are only asked where at least one operand does.
+A law gets the attributes of a call and which of its operands depend on the input. It returns None where the call is
+affine in those operands together, else the reason why it is not. It is only called where at least one operand depends
+on the input.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ Attributes = Mapping[str, Any]
 Law = Callable[[Attributes, Sequence[bool]], str | None]
 
 
-def jointly_linear(attributes: Attributes, dependent: Sequence[bool]) -> str | None:
+def affine(attributes: Attributes, dependent: Sequence[bool]) -> str | None:
     """Affine in all operands together: sums, reshapes, averages, concatenation."""
     return None
 

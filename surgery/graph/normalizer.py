@@ -1,12 +1,14 @@
 """From a recorded or exported fx graph to a `Graph` in normal form.
 
-Every call is respelled in the vocabulary, plain values are folded into their readers, in-place operations become
-ordinary ones (where nothing else reads the overwritten tensor through a view), assertions and dead code go.
+Every call is respelled in the vocabulary, plain values are folded into their readers, assertions and dead code are
+removed. In-place operations become ordinary ones whose result all later readers read. Where a later reader would see
+the overwritten memory through another view of it, the graph is refused: normal form has no memory, only values.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -51,7 +53,7 @@ class _Normalizer:
         self.builder.containers = _containers(traced)
         self.values: dict[fx.Node, Any] = {}
         self.order = {node: index for index, node in enumerate(traced.nodes)}
-        self.bases: dict[fx.Node, fx.Node] = {}
+        self.memory: dict[fx.Node, _Memory] = {}
 
     def run(self) -> Builder:
         for node in self.traced.nodes:
@@ -82,34 +84,63 @@ class _Normalizer:
                 return value[0]
         overwritten = args[0] if is_in_place(node) else None
         result = respell(self.builder, node, args, dict(kwargs))
-        self._note_base(result)
+        if isinstance(result, fx.Node) and result not in self.memory:
+            self.memory[result] = self._memory_of(result)
         if isinstance(overwritten, fx.Node) and isinstance(overwritten.meta["twins"][0], torch.Tensor):
             self._overwrite(node, overwritten, result)
         return result
 
-    def _note_base(self, result: Any) -> None:
-        if not isinstance(result, fx.Node) or result.op != "call_function":
-            return
-        operation = operation_of(result)
-        if operation is not None and operation.view:
-            source: Any = result.args[0]
-            self.bases[result] = self.bases.get(source) or source
+    def _memory_of(self, value: fx.Node) -> _Memory:
+        operation = operation_of(value) if value.op == "call_function" else None
+        if operation is None or not operation.view:
+            return _Memory(base=value, parts={})
+        source: Any = value.args[0]
+        if isinstance(source, (tuple, list)):  # `einsum` of one tensor may be a view of it, of several it is none
+            source = source[0]
+        memory = self.memory.get(source) or _Memory(base=source, parts={})
+        index, items = value.kwargs.get("index"), source.meta["twins"][0]
+        if isinstance(items, (tuple, list)) and isinstance(index, int) and not memory.repeats:
+            return replace(memory, parts={**memory.parts, source: index % len(items)})
+        # Items of an expanded tensor or of windows may be the same memory, though their positions differ.
+        repeats = memory.repeats or operation.name in ("expand", "expand_as", "unfold", "einsum")
+        return replace(memory, repeats=repeats)
 
     def _overwrite(self, node: fx.Node, overwritten: fx.Node, result: Any) -> None:
-        """Let later readers of what `node` overwrites read the result; refuse where they would read it through a
-        view.
+        """Let later readers of what `node` overwrites read the result instead.
+
+        Raises UnsupportedError where they would read it through another view, or where the tensor would have to change
+        its shape or dtype, which memory does not.
         """
-        base = self.bases.get(overwritten, overwritten)
+        if (result.meta["shape"], result.meta["dtype"]) != (overwritten.meta["shape"], overwritten.meta["dtype"]):
+            raise UnsupportedError("an in-place operation whose result has another shape or dtype than its tensor")
+        memory = self.memory.get(overwritten) or _Memory(base=overwritten, parts={})
         for other, value in list(self.values.items()):
             if not isinstance(value, fx.Node) or not self._read_after(other, node):
                 continue
             if value is overwritten:
                 self.values[other] = result
-            elif self.bases.get(value, value) is base:
+            elif memory.overlaps(self.memory.get(value) or _Memory(base=value, parts={})):
                 raise UnsupportedError("an in-place operation on a tensor that is read later through a view of it")
 
     def _read_after(self, node: fx.Node, moment: fx.Node) -> bool:
         return any(self.order[user] > self.order[moment] for user in node.users)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Memory:
+    """Where a value may be stored: in the tensor `base`, and there only in one part of each split in `parts`.
+
+    `parts` maps values such as `chunk(x)`, whose items do not overlap, to the position of the item. `repeats` says that
+    elements of the value may share memory with each other.
+    """
+
+    base: fx.Node
+    parts: Mapping[fx.Node, int]
+    repeats: bool = False
+
+    def overlaps(self, other: _Memory) -> bool:
+        apart = any(other.parts.get(split, position) != position for split, position in self.parts.items())
+        return self.base is other.base and not apart
 
 
 def _is_assertion(node: fx.Node) -> bool:

@@ -17,9 +17,11 @@ REQUIRED: Any = ...
 class Operation:
     """One word of the vocabulary.
 
-    `operands` are the names of the tensor arguments, the last `optional` of them may be absent. `reads` counts the
-    leading operands whose values matter; of the others only the shape does (`expand_as(input, other)` reads one, `size`
-    none). `commutes` says that the two operands may change places.
+    `operands` are the names of the tensor arguments; the last `optional` of them may be absent. `law` says when the
+    operation is affine. `reads` counts the leading operands whose values matter; of the others only the shape does
+    (`expand_as(input, other)` reads one, `size` none). `view` marks an operation whose result may share memory with
+    its first operand, as `reshape` and `dropout` outside training do. `commutes` says that the two operands may change
+    places.
     """
 
     name: str
@@ -46,19 +48,20 @@ class Operation:
 def define(
     name: str,
     function: Callable[..., Any],
-    operands: str = "input",
-    kinds: str = "",
-    law: laws.Law = laws.jointly_linear,
+    operands: str,
+    kinds: str,
+    law: laws.Law,
     *,
     reads: int | None = None,
     view: bool = False,
     commutes: bool = False,
     **attributes: Any,
 ) -> Operation:
-    names = operands.split()
-    """Make an operation: operands as words, the optional ones with a question mark; kinds as words, the first the
-    main one.
+    """Make an operation from words: an optional operand ends with a question mark, the first kind is the main one.
+
+    The law has no default: an operation whose author forgot it would be certified as affine.
     """
+    names = operands.split()
     return Operation(
         name=name,
         function=function,

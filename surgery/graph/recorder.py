@@ -122,23 +122,25 @@ class Recorder(fx.Tracer):
         return (item(i) for i in range(count))
 
 
+def _recorded(function: Callable[..., Any]) -> Callable[..., Any]:
+    def method(self: fx.Proxy, other: Any) -> Any:
+        return self.tracer.create_proxy("call_function", function, (self, other), {})
+
+    return method
+
+
 class RecordingProxy(fx.Proxy):
     """A proxy that records in-place operators as such; fx alone would turn `x += y` into `x = x + y`."""
 
-    def __iadd__(self, other: Any) -> Any:
-        return self._in_place(operator.iadd, other)
-
-    def __isub__(self, other: Any) -> Any:
-        return self._in_place(operator.isub, other)
-
-    def __imul__(self, other: Any) -> Any:
-        return self._in_place(operator.imul, other)
-
-    def __itruediv__(self, other: Any) -> Any:
-        return self._in_place(operator.itruediv, other)
-
-    def _in_place(self, function: Callable[..., Any], other: Any) -> Any:
-        return self.tracer.create_proxy("call_function", function, (self, other), {})
+    __iadd__ = _recorded(operator.iadd)
+    __isub__ = _recorded(operator.isub)
+    __imul__ = _recorded(operator.imul)
+    __itruediv__ = _recorded(operator.itruediv)
+    __ifloordiv__ = _recorded(operator.ifloordiv)
+    __imod__ = _recorded(operator.imod)
+    __ipow__ = _recorded(operator.ipow)
+    __iand__ = _recorded(operator.iand)
+    __ior__ = _recorded(operator.ior)
 
 
 class KnownProxy(RecordingProxy):

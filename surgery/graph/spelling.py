@@ -60,10 +60,18 @@ def is_torch_function(target: Any) -> bool:
     return str(module).split(".")[0] in ("torch", "_operator", "math", "builtins")
 
 
+IN_PLACE_OPERATORS = frozenset(
+    getattr(operator, name) for name in ("iadd", "isub", "imul", "itruediv", "ifloordiv", "imod", "ipow", "iand", "ior")
+)
+"""The operators that tensors carry out in place."""
+
+
 def is_in_place(node: fx.Node) -> bool:
     """True where a traced call overwrites its first argument."""
-    if node.op == "call_function" and node.target in (operator.iadd, operator.isub, operator.imul, operator.itruediv):
+    if node.op == "call_function" and node.target in IN_PLACE_OPERATORS:
         return True
+    if plain_name(node) == "requires_grad_":
+        return False  # the one method with an underscore that writes no numbers
     if node.kwargs.get("inplace") is True:
         return True
     target: Any = node.target
@@ -81,7 +89,10 @@ def _has_positional_inplace(name: str, count: int) -> bool:
 
 
 def _without_mark(name: str) -> str:
-    return name.removesuffix("_") if name.endswith("_") and not name.endswith("__") and name not in OPERATIONS else name
+    """The name without the underscore of in-place methods; `and_` and `requires_grad_` are names of their own."""
+    if not name.endswith("_") or name.endswith("__") or name in OPERATIONS or name in READERS:
+        return name
+    return name.removesuffix("_")
 
 
 def _respell_named(builder: Builder, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +13,15 @@ from torch import fx, nn
 from surgery.errors import TraceError
 from surgery.graph import shapes
 from surgery.graph.builder import Builder, Place
+from surgery.graph.comparison import (
+    DisagreementError,
+    Sample,
+    check_agreement,
+    evaluating_copy,
+    is_repeatable,
+    run,
+    sample,
+)
 from surgery.graph.graph import TENSOR_PATH, Graph, attribute
 from surgery.graph.normalizer import NodeError, normalize, owned
 from surgery.graph.recorder import _NOT_THE_USERS, Recorder
@@ -24,25 +32,52 @@ def trace(model: nn.Module, example: torch.Tensor) -> Graph:
 
     `example` is `(batch, channels, height, width)` or any other shape that starts with the batch; only its shape and
     dtype matter. The ladder: symbolic trace; symbolic trace with values, where the model branches on sizes;
-    `torch.export`. The graph owns copies of the tensors; the model, its mode and the random state stay as they are.
+    `torch.export`. Each rung is compared with the model on two random images, and the next one is tried where they
+    differ. The graph owns copies of the tensors; the model, its mode and the random state are not changed.
 
-    Raises TraceError, naming module path and source line, where no rung takes the model or the model refuses the
-    example.
+    A `Graph` is returned as it is.
+
+    Raises TraceError, naming module path and source line, where no rung takes the model or computes what it does, where
+    the model does not accept the example, and for a `Graph` of another input shape.
     """
-    if isinstance(model, Graph):
-        return model
     _check_example(example)
+    if isinstance(model, Graph):
+        return _checked(model, example)
     _check_signature(model)
+    expected: Sample | None = None
     failures: dict[str, NodeError] = {}
     for rung, climb in RUNGS.items():
         try:
             with torch.random.fork_rng(devices=[]):
-                builder = climb(_evaluating_copy(model), example)
+                builder = climb(evaluating_copy(model, share=True), example)
+        except Exception as error:
+            failures[rung] = _located(error)
+            continue
+        graph = _graph(builder, rung, type(model).__name__)
+        try:
+            expected = expected or sample(model, example)
+            if expected is not None:
+                check_agreement(graph, model, expected)
         except Exception as error:
             failures[rung] = _located(error)
         else:
-            return _graph(builder, rung, type(model).__name__)
-    raise _untraceable(model, example, failures)
+            return graph
+    raise _untraceable(model, example, failures, expected)
+
+
+def _checked(graph: Graph, example: torch.Tensor) -> Graph:
+    """A graph is its own trace, for the shape of input that its sizes were computed for."""
+    if tuple(example.shape[1:]) != tuple(graph.input_shape):
+        raise TraceError(
+            f"the graph of {graph.model_name} takes inputs of shape {_batched(graph.input_shape)};"
+            f" the example has {_batched(example.shape[1:])}",
+            hint="give an example of the graph's shape, or trace the model again with this one",
+        )
+    return graph
+
+
+def _batched(shape: Sequence[int]) -> str:
+    return f"({', '.join(map(str, ('N', *shape)))})"
 
 
 def from_exported(program: Any, *, model_name: str = "ExportedProgram") -> Graph:
@@ -141,26 +176,6 @@ def _graph(builder: Builder, rung: str, model_name: str) -> Graph:
     )
 
 
-def _evaluating_copy(model: nn.Module) -> nn.Module:
-    """A copy of the modules, in evaluation mode, that shares the tensors; each rung gets its own, as forwards may
-    write.
-    """
-    shared = {id(tensor): tensor for module in model.modules() for tensor in _tensors(module.__dict__)}
-    return copy.deepcopy(model, shared).eval()
-
-
-def _tensors(value: Any) -> Iterator[torch.Tensor]:
-    """Every tensor in nested containers: parameters, buffers, and what models keep in attributes and caches."""
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from _tensors(item)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _tensors(item)
-
-
 def _check_example(example: Any) -> None:
     if not isinstance(example, torch.Tensor):
         raise TraceError(f"the example has to be a tensor, not {type(example).__name__}")
@@ -189,19 +204,30 @@ def _located(error: Exception) -> NodeError:
     """The place where recording stopped: the innermost line that is the model's."""
     if isinstance(error, NodeError):
         return error
+    if isinstance(error, DisagreementError):
+        return NodeError(error.place, error)
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if not frame.filename.startswith(_NOT_THE_USERS)]
     place = Place(file=own[-1].filename, line=own[-1].lineno) if own else Place()
     return NodeError(place, error)
 
 
-def _untraceable(model: nn.Module, example: torch.Tensor, failures: Mapping[str, NodeError]) -> TraceError:
-    refusal = _refusal(_evaluating_copy(model), example)
+def _untraceable(
+    model: nn.Module, example: torch.Tensor, failures: Mapping[str, NodeError], expected: Sample | None
+) -> TraceError:
+    name = type(model).__name__
+    refusal = _refusal(model, example)
     if refusal is not None:
         return TraceError(
-            f"{type(model).__name__} refuses an input of shape {tuple(example.shape)}"
+            f"{name} refuses an input of shape {tuple(example.shape)}"
             f" at {refusal.place}: {_first_line(refusal.reason)}",
             hint="is the input shape the one that the model was made for?",
+        )
+    differs = any(isinstance(failure.reason, DisagreementError) for failure in failures.values())
+    if differs and expected is not None and not is_repeatable(model, expected):
+        return TraceError(
+            f"{name} is random in evaluation mode: two runs on the same images differ, so no graph can be checked",
+            hint="draw random numbers in training mode only",
         )
     lines = [f"  {rung}: {failure.place}: {_first_line(failure.reason)}" for rung, failure in failures.items()]
     return TraceError(
@@ -211,11 +237,10 @@ def _untraceable(model: nn.Module, example: torch.Tensor, failures: Mapping[str,
     )
 
 
-def _refusal(subject: nn.Module, example: torch.Tensor) -> NodeError | None:
-    """What the model itself raises for the example, if it does."""
+def _refusal(model: nn.Module, example: torch.Tensor) -> NodeError | None:
+    """The error that the model itself raises for the example, if it does."""
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            subject(torch.zeros_like(example))
+        run(model, torch.zeros_like(example))
     except Exception as error:
         return _located(error)
     return None

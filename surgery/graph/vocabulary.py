@@ -48,7 +48,14 @@ def _pools() -> list[Operation]:
                 dilation=1,
                 ceil_mode=False,
             ),
-            define(f"avg_pool{n}d", getattr(F, f"avg_pool{n}d"), "input", "pooling average_pooling", **average),
+            define(
+                f"avg_pool{n}d",
+                getattr(F, f"avg_pool{n}d"),
+                "input",
+                "pooling average_pooling",
+                laws.affine,
+                **average,
+            ),
             define(
                 f"adaptive_max_pool{n}d",
                 getattr(F, f"adaptive_max_pool{n}d"),
@@ -62,6 +69,7 @@ def _pools() -> list[Operation]:
                 getattr(F, f"adaptive_avg_pool{n}d"),
                 "input",
                 "pooling average_pooling adaptive_pooling",
+                laws.affine,
                 output_size=REQUIRED,
             ),
         ]
@@ -181,7 +189,8 @@ def _normalizations() -> list[Operation]:
 def _dropouts() -> list[Operation]:
     names = ("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout")
     return [
-        define(name, getattr(F, name), "input", "stochastic", laws.dropout, p=0.5, training=REQUIRED) for name in names
+        define(name, getattr(F, name), "input", "stochastic", laws.dropout, view=True, p=0.5, training=REQUIRED)
+        for name in names
     ]
 
 
@@ -190,7 +199,7 @@ def _products() -> list[Operation]:
         define("linear", F.linear, "input weight bias?", "matrix_product", laws.product_and_bias),
         define("bilinear", F.bilinear, "input1 input2 weight bias?", "matrix_product", laws.product),
         define("matmul", torch.matmul, "input other", "matrix_product", laws.product),
-        define("einsum", functions.einsum, "operands", "matrix_product", laws.product, equation=REQUIRED),
+        define("einsum", functions.einsum, "operands", "matrix_product", laws.product, view=True, equation=REQUIRED),
         define(
             "scaled_dot_product_attention",
             F.scaled_dot_product_attention,
@@ -207,9 +216,7 @@ def _products() -> list[Operation]:
 
 
 def _arithmetic() -> list[Operation]:
-    def binary(
-        name: str, function: Callable[..., Any], law: laws.Law = laws.jointly_linear, *, commutes: bool = False
-    ) -> Operation:
+    def binary(name: str, function: Callable[..., Any], law: laws.Law, *, commutes: bool = False) -> Operation:
         return define(name, function, "input other", "arithmetic", law, commutes=commutes)
 
     comparisons = [
@@ -217,8 +224,8 @@ def _arithmetic() -> list[Operation]:
         for name in ("lt", "le", "gt", "ge", "eq", "ne", "and_", "or_")
     ]
     return [
-        binary("add", operator.add, commutes=True),
-        binary("sub", operator.sub),
+        binary("add", operator.add, laws.affine, commutes=True),
+        binary("sub", operator.sub, laws.affine),
         binary("mul", operator.mul, laws.product, commutes=True),
         binary("div", operator.truediv, laws.quotient),
         binary("floor_divide", operator.floordiv, laws.nonlinear),
@@ -226,7 +233,7 @@ def _arithmetic() -> list[Operation]:
         binary("maximum", torch.maximum, laws.nonlinear, commutes=True),
         binary("minimum", torch.minimum, laws.nonlinear, commutes=True),
         define("pow", operator.pow, "input exponent", "arithmetic", laws.power),
-        define("neg", operator.neg, "input", "arithmetic"),
+        define("neg", operator.neg, "input", "arithmetic", laws.affine),
         *comparisons,
         *[define(name, getattr(torch, name), "input", "elementwise", laws.nonlinear) for name in _UNARY],
         define("invert", operator.invert, "input", "elementwise", laws.nonlinear),
@@ -246,7 +253,10 @@ def _reductions() -> list[Operation]:
     linear = {"mean": torch.mean, "sum": torch.sum}
     other = {"amax": torch.amax, "amin": torch.amin, "logsumexp": torch.logsumexp, "prod": torch.prod}
     return [
-        *[define(name, f, "input", "reduction", dim=None, keepdim=False, dtype=None) for name, f in linear.items()],
+        *[
+            define(name, f, "input", "reduction", laws.affine, dim=None, keepdim=False, dtype=None)
+            for name, f in linear.items()
+        ],
         *[define(name, f, "input", "reduction", laws.nonlinear, dim=(), keepdim=False) for name, f in other.items()],
         *[
             define(name, f, "input", "reduction", laws.nonlinear, dim=None, keepdim=False, correction=1)
@@ -269,16 +279,16 @@ def _reductions() -> list[Operation]:
         define("min_dim", torch.min, "input", "reduction", laws.nonlinear, dim=REQUIRED, keepdim=False),
         define("argmax", torch.argmax, "input", "reduction", laws.nonlinear, dim=None, keepdim=False),
         define("topk", torch.topk, "input", "reduction", laws.nonlinear, k=REQUIRED, dim=-1),
-        define("cumsum", torch.cumsum, "input", "reduction", dim=REQUIRED, dtype=None),
+        define("cumsum", torch.cumsum, "input", "reduction", laws.affine, dim=REQUIRED, dtype=None),
     ]
 
 
 def _structure() -> list[Operation]:
     def view(name: str, function: Callable[..., Any], operands: str = "input", **attributes: Any) -> Operation:
-        return define(name, function, operands, "reshaping", view=True, **attributes)
+        return define(name, function, operands, "reshaping", laws.affine, view=True, **attributes)
 
     def move(name: str, function: Callable[..., Any], operands: str = "input", **attributes: Any) -> Operation:
-        return define(name, function, operands, "reshaping", **attributes)
+        return define(name, function, operands, "reshaping", laws.affine, **attributes)
 
     return [
         view("reshape", torch.reshape, shape=REQUIRED),
@@ -295,9 +305,9 @@ def _structure() -> list[Operation]:
         view("slice", functions.slice, dim=0, start=None, end=None, step=1),
         view("unfold", torch.Tensor.unfold, dimension=REQUIRED, size=REQUIRED, step=REQUIRED),
         view("diagonal", torch.diagonal, offset=0, dim1=0, dim2=1),
-        define("getitem", functions.getitem, "input", "indexing", view=True, index=REQUIRED),
-        define("expand_as", torch.Tensor.expand_as, "input other", "reshaping", reads=1, view=True),
-        define("view_as", torch.Tensor.view_as, "input other", "reshaping", reads=1, view=True),
+        define("getitem", functions.getitem, "input", "indexing", laws.affine, view=True, index=REQUIRED),
+        define("expand_as", torch.Tensor.expand_as, "input other", "reshaping", laws.affine, reads=1, view=True),
+        define("view_as", torch.Tensor.view_as, "input other", "reshaping", laws.affine, reads=1, view=True),
         move("clone", torch.clone, memory_format=torch.preserve_format),
         move("cat", torch.cat, "tensors", dim=0),
         move("stack", torch.stack, "tensors", dim=0),
@@ -321,22 +331,22 @@ def _structure() -> list[Operation]:
             align_corners=None,
             antialias=False,
         ),
-        move("chunk", torch.chunk, chunks=REQUIRED, dim=0),
-        move("split", torch.split, split_size_or_sections=REQUIRED, dim=0),
-        move("tensor_split", torch.tensor_split, indices_or_sections=REQUIRED, dim=0),
-        move("unbind", torch.unbind, dim=0),
+        view("chunk", torch.chunk, chunks=REQUIRED, dim=0),
+        view("split", torch.split, split_size_or_sections=REQUIRED, dim=0),
+        view("tensor_split", functions.tensor_split, indices_or_sections=REQUIRED, dim=0),
+        view("unbind", torch.unbind, dim=0),
         move("tril", torch.tril, diagonal=0),
         move("triu", torch.triu, diagonal=0),
         define("index_select", functions.index_select, "input index", "indexing", laws.selection, dim=REQUIRED),
         define("gather", functions.gather, "input index", "indexing", laws.selection, dim=REQUIRED),
-        define("to", functions.to, "input", "conversion", laws.cast, dtype=None, device=None),
-        define("type_as", torch.Tensor.type_as, "input other", "conversion", reads=1),
+        define("to", functions.to, "input", "conversion", laws.cast, view=True, dtype=None, device=None),
+        define("type_as", torch.Tensor.type_as, "input other", "conversion", laws.affine, reads=1, view=True),
     ]
 
 
 def _shapes_and_constants() -> list[Operation]:
     def shape(name: str, function: Callable[..., Any], kinds: str = "shape_query", **attributes: Any) -> Operation:
-        return define(name, function, "input", kinds, reads=0, **attributes)
+        return define(name, function, "input", kinds, laws.affine, reads=0, **attributes)
 
     like = {"dtype": None, "device": None}
     return [
@@ -346,10 +356,23 @@ def _shapes_and_constants() -> list[Operation]:
         shape("zeros_like", torch.zeros_like, "creation", **like),
         shape("ones_like", torch.ones_like, "creation", **like),
         shape("full_like", torch.full_like, "creation", fill_value=REQUIRED, **like),
-        define("arange", functions.arange, "", "creation", start=0, end=REQUIRED, step=1, dtype=None, device=None),
-        define("zeros", torch.zeros, "", "creation", size=REQUIRED, dtype=None, device=None),
-        define("ones", torch.ones, "", "creation", size=REQUIRED, dtype=None, device=None),
-        define("full", torch.full, "", "creation", size=REQUIRED, fill_value=REQUIRED, dtype=None, device=None),
+        define(
+            "arange",
+            functions.arange,
+            "",
+            "creation",
+            laws.affine,
+            start=0,
+            end=REQUIRED,
+            step=1,
+            dtype=None,
+            device=None,
+        ),
+        define("zeros", torch.zeros, "", "creation", laws.affine, size=REQUIRED, dtype=None, device=None),
+        define("ones", torch.ones, "", "creation", laws.affine, size=REQUIRED, dtype=None, device=None),
+        define(
+            "full", torch.full, "", "creation", laws.affine, size=REQUIRED, fill_value=REQUIRED, dtype=None, device=None
+        ),
     ]
 
 

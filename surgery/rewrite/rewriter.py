@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 from typing import Any
 
 from torch import fx
@@ -156,7 +157,7 @@ class Rewriter:
                 " because one of the matched outputs is computed from another",
                 hint="restrict the rule with where, so that it matches independent outputs only",
             )
-        for before, node in zip(ordered, ordered[1:], strict=False):
+        for before, node in itertools.pairwise(ordered):
             before.append(node)
 
     def _remove_dead(self, suspects: list[fx.Node]) -> list[fx.Node]:
@@ -212,7 +213,7 @@ def _check_replaced(rule: Rule, old: fx.Node, new: fx.Node) -> None:
 
 
 def _form(node: fx.Node) -> list[Any]:
-    """What readers rely on: for every tensor of a value (`chunk` has several) its shapes for both batches, its dtype."""
+    """What readers rely on: the shapes and dtype of every tensor of a value (`chunk` has several)."""
     leaves, _ = pytree.tree_flatten(node.meta["twins"])
     tensors = [(tuple(leaf.shape), leaf.dtype) if hasattr(leaf, "shape") else leaf for leaf in leaves]
     return [node.meta["shape"], *tensors]

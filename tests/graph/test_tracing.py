@@ -302,6 +302,13 @@ def test_an_example_that_is_no_batch_is_refused(example):
 def test_a_graph_traces_to_itself():
     graph = surgery.trace(nn.Linear(3, 2), torch.zeros(1, 3))
     assert surgery.trace(graph, torch.zeros(1, 3)) is graph
+    assert surgery.trace(graph, torch.zeros(7, 3)) is graph
+
+
+def test_a_graph_is_not_traced_for_another_shape():
+    graph = surgery.trace(nn.Conv2d(3, 4, 3), EXAMPLE)
+    with pytest.raises(TraceError, match=r"takes inputs of shape \(N, 3, 8, 8\); the example has \(N, 3, 16, 16\)"):
+        surgery.trace(graph, torch.zeros(1, 3, 16, 16))
 
 
 class Named(nn.Module):

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from surgery.graph import KINDS, OPERATIONS, operation_name, trace
-from surgery.graph.spelling import ALIASES, READERS
+from surgery.graph.operation import define
+from surgery.graph.spelling import ALIASES, ATEN_READERS, READERS, _without_mark
 
 IMAGE = (4, 8, 8)
 SAMPLES = {
@@ -172,6 +173,16 @@ def test_the_law_refuses_with_a_reason(name, attributes, dependent):
 
 def test_a_data_dependent_bias_is_a_sum():
     assert OPERATIONS["conv2d"].law({}, [True, False, True]) is None
+
+
+def test_an_operation_without_a_law_cannot_be_defined():
+    with pytest.raises(TypeError, match="law"):
+        define("mystery", torch.special.i0, "input", "elementwise")
+
+
+def test_every_spelling_in_a_table_can_be_reached():
+    for table in (ALIASES, READERS, ATEN_READERS):
+        assert [name for name in table if _without_mark(name) != name] == []
 
 
 def test_words_and_kinds_do_not_collide():
