@@ -1,4 +1,4 @@
-"""The cluster penalty (Bai et al. 2021, eq. 10, Algorithm 2): the logits of a superclass are drawn to their mean."""
+"""The cluster penalty (Bai et al. 2021, eq. 10, Algorithm 2): it draws the logits of a superclass to their mean."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ FORMS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "norm": lambda squares: _root(squares).sum(),
     "mse": lambda squares: squares.sum(),
 }
-"""What becomes of the mean squared distance of each class `(K,)`, by the name of the form."""
+"""Functions from the mean squared distance of each class `(K,)` to the penalty, by the name of the form."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterPenalty:
-    """How far the logits of each class lie from the mean logit of its superclass.
+    """The distance of the logits of each class from the mean logit of its superclass.
 
     For logits F `(n, K)` let d_ki = F(x_k)_i - F_g(x_k) be the distance of class i from the mean F_g over the classes
     of its superclass g, for image k by itself, and q_i = (1/n) sum_k d_ki^2. Then
@@ -34,10 +34,10 @@ class ClusterPenalty:
         mse (published code): weight * sum_i q_i
 
     The 2-norm of eq. 10 runs over the batch and grows with sqrt(n); the division makes `weight` mean the same for every
-    batch size, so a weight for eq. 10 to the letter is sqrt(n) times smaller than here. The code's per-class weights
-    for CIFAR-10, 0.1 x 0.1, are `weight=0.01` with `form="mse"`. A class alone in its superclass adds nothing.
+    batch size, so a weight of eq. 10 as printed is sqrt(n) times smaller than here. The code's per-class weights
+    for CIFAR-10, 0.1 x 0.1, are `weight=0.01` with `form="mse"`. A class that is alone in its superclass adds nothing.
 
-    Raises InputError for a form that is unknown and for a weight that is negative or not finite.
+    Raises InputError for an unknown form, and for a weight that is negative or not finite.
     """
 
     hierarchy: Hierarchy
@@ -49,13 +49,13 @@ class ClusterPenalty:
             hint = suggest(str(self.form), FORMS) or f"the forms are {' and '.join(FORMS)}"
             raise InputError(f"{self.form!r} is no form of the cluster penalty", hint=hint)
         if not math.isfinite(self.weight) or self.weight < 0:
-            raise InputError(f"the weight of the cluster penalty is {self.weight!r}; a number from 0 on is expected")
+            raise InputError(f"expected a weight of the cluster penalty of 0 or more, got {self.weight!r}")
 
     def __call__(self, logits: Tensor, *, mean: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """The penalty of logits `(batch, K)`, a scalar that has a finite gradient everywhere.
 
-        `mean` takes `(batch, K)` squares to their means `(K,)` over the batch. Where several processes share a batch it
-        has to be the mean over all their images, for the root of a mean is not the mean of roots.
+        `mean`: from squares `(batch, K)` to their means `(K,)` over the batch. Where several processes share a batch,
+        it is the mean over the images of all of them, for the root of a mean is not the mean of roots.
 
         Raises InputError naming the class where the hierarchy does not fit K.
         """
@@ -68,7 +68,7 @@ class ClusterPenalty:
     def for_classes(self, class_names: tuple[str, ...]) -> ClusterPenalty:
         """The penalty for these classes in this order; raises InputError naming a class that the hierarchy misses.
 
-        A hierarchy whose classes have no names of their own goes with any of their number.
+        A hierarchy whose classes are only numbered matches any classes of the same number.
         """
         known = self.hierarchy.class_names
         if known == tuple(map(str, range(len(known)))):
@@ -78,7 +78,7 @@ class ClusterPenalty:
 
 
 def check_outputs(hierarchy: Hierarchy, outputs: int, class_names: tuple[str, ...] | None = None) -> None:
-    """Raise InputError, naming a class, where `hierarchy` is not of as many classes as there are outputs."""
+    """Raise InputError, naming a class, where the number of classes of `hierarchy` is not that of the outputs."""
     known = len(hierarchy.class_names)
     if known < outputs:
         name = f" ({class_names[known]!r})" if class_names is not None else ""
@@ -94,7 +94,7 @@ def check_outputs(hierarchy: Hierarchy, outputs: int, class_names: tuple[str, ..
 
 @lru_cache(maxsize=32)
 def _to_distances(superclass: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """I - P `(K, K)`, where P averages over superclasses: logits times it are distances. It is symmetric."""
+    """The symmetric matrix I - P `(K, K)`, where P averages over superclasses; logits times it are distances."""
     groups = torch.tensor(superclass)
     same = (groups[:, None] == groups[None, :]).double()
     return (torch.eye(len(superclass), dtype=torch.float64) - same / same.sum(1)).to(device=device, dtype=dtype)

@@ -1,4 +1,4 @@
-"""Learning rates as pure functions of how far training is."""
+"""Learning rates as pure functions of the step."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Constant:
     learning_rate: float
 
     def __post_init__(self) -> None:
-        _check_rate(self.learning_rate)
+        _check_positive("learning rate", self.learning_rate)
 
     def at(self, step: int, *, batches: int, epochs: int) -> float:
         return self.learning_rate
@@ -40,12 +40,14 @@ class MultiStep:
     factor: float
 
     def __post_init__(self) -> None:
-        _check_rate(self.learning_rate)
-        _check_positive("the factor", self.factor)
+        _check_positive("learning rate", self.learning_rate)
+        _check_positive("factor", self.factor)
         object.__setattr__(self, "milestones", tuple(self.milestones))
         pairs = zip((0, *self.milestones), self.milestones, strict=False)
         if any(isinstance(later, bool) or not isinstance(later, int) or later <= earlier for earlier, later in pairs):
-            raise InputError(f"milestones are numbers of epochs that grow, from 1 on; got {list(self.milestones)}")
+            raise InputError(
+                f"expected milestones as increasing numbers of epochs from 1 on, got {list(self.milestones)}"
+            )
 
     def at(self, step: int, *, batches: int, epochs: int) -> float:
         passed = sum(milestone <= step // batches for milestone in self.milestones)
@@ -54,13 +56,13 @@ class MultiStep:
 
 @dataclass(frozen=True, kw_only=True)
 class Cosine:
-    """Half a cosine from `learning_rate` down to `final`, in every step a little."""
+    """Half a cosine from `learning_rate` down to `final`, updated in every step."""
 
     learning_rate: float
     final: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_rate(self.learning_rate)
+        _check_positive("learning rate", self.learning_rate)
 
     def at(self, step: int, *, batches: int, epochs: int) -> float:
         return _cosine(self.learning_rate, self.final, step / (batches * epochs))
@@ -68,10 +70,10 @@ class Cosine:
 
 @dataclass(frozen=True, kw_only=True)
 class OneCycle:
-    """Up to `learning_rate` and down again (Smith & Topin 2019), as torch's OneCycleLR with the same numbers.
+    """Up to `learning_rate` and down again (Smith & Topin 2019), equal to torch's OneCycleLR for the same numbers.
 
     `warmup`: the share of all steps on the way up. `initial` and `final`: the first and last learning rate, as shares
-    of the highest. `shape`: how it gets from one to the other.
+    of the highest one. `shape`: of both ways.
     """
 
     learning_rate: float
@@ -81,13 +83,14 @@ class OneCycle:
     shape: Literal["cosine", "linear"] = "cosine"
 
     def __post_init__(self) -> None:
-        _check_rate(self.learning_rate)
+        _check_positive("learning rate", self.learning_rate)
         if not 0 < self.warmup < 1:
-            raise InputError(f"the share of steps on the way up is {self.warmup!r}; it lies between 0 and 1")
+            raise InputError(f"expected a warmup between 0 and 1, a share of all steps, got {self.warmup!r}")
         if self.shape not in _SHAPES:
-            raise InputError(f"{self.shape!r} is no shape of a cycle", hint=f"known are {' and '.join(_SHAPES)}")
+            raise InputError(f"expected a shape of {' or '.join(_SHAPES)}, got {self.shape!r}")
 
     def at(self, step: int, *, batches: int, epochs: int) -> float:
+        # torch counts both ways in steps from zero, so the last step of each has exactly its final rate.
         top = self.warmup * batches * epochs - 1
         last = batches * epochs - 1
         low, high, end = (share * self.learning_rate for share in (self.initial, 1.0, self.final))
@@ -107,10 +110,6 @@ def _linear(first: float, last: float, share: float) -> float:
 _SHAPES = {"cosine": _cosine, "linear": _linear}
 
 
-def _check_rate(value: float) -> None:
-    _check_positive("the learning rate", value)
-
-
-def _check_positive(what: str, value: float) -> None:
+def _check_positive(name: str, value: float) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
-        raise InputError(f"{what} is {value!r}; a number above 0 is expected")
+        raise InputError(f"expected a {name} above 0, got {value!r}")

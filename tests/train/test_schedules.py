@@ -22,7 +22,7 @@ def theirs(make, *, each_epoch=False):
         rates.append(optimizer.param_groups[0]["lr"])
         if not each_epoch or (step + 1) % BATCHES == 0:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of stepping without a step of the optimiser
+                warnings.simplefilter("ignore")  # of stepping without a step of the optimizer
                 scheduler.step()
     return rates
 
@@ -66,10 +66,10 @@ def test_one_cycle_is_defined_for_the_shortest_runs():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Constant(learning_rate=0.0), "the learning rate is 0.0"),
+        (lambda: Constant(learning_rate=0.0), "expected a learning rate above 0, got 0.0"),
         (lambda: MultiStep(learning_rate=0.1, milestones=[90, 75], factor=0.1), r"\[90, 75\]"),
         (lambda: MultiStep(learning_rate=0.1, milestones=[0], factor=0.1), r"\[0\]"),
-        (lambda: MultiStep(learning_rate=0.1, milestones=[5], factor=-1), "the factor is -1"),
+        (lambda: MultiStep(learning_rate=0.1, milestones=[5], factor=-1), "expected a factor above 0, got -1"),
         (lambda: OneCycle(learning_rate=0.1, warmup=1.0), "between 0 and 1"),
         (lambda: OneCycle(learning_rate=0.1, shape="triangle"), "'triangle'"),
     ],
