@@ -1,21 +1,21 @@
-"""How long an attack takes and what it finds, beside torchattacks and foolbox on the same images and settings.
+"""Time and results of an attack, compared with torchattacks and foolbox on the same images and settings.
 
     python benchmarks/attack.py [--model FILE --architecture resnet18] [--data FOLDER] [--images 1000] [--parts]
 
 PGD in Linf: epsilon 8/255, 20 steps of 0.003, uniform start (section 7). Every library attacks the same images in the
-same batches of one process. `after` is the share that the network itself, in float32, is right on after all steps;
-`robust` the share that it is right on as it is as well, and, where images leave early, on the way. The time of
-`surgery.evaluate` has everything in it: natural accuracy, tracing and folding, verification and the checks. The time on
-the processor, all threads together, says more than the clock where others use the machine as well. With
---parts, what each part of the fast path contributes. Images come out of CIFAR-10 in FOLDER (`surgery.data.load`).
+same batches in one process. `after`: the share of the images that the network itself, in float32, is right on after
+all steps. `robust`: the share that it is also right on without an attack and, where images leave early, on all
+iterates. The time of `surgery.evaluate` includes everything: natural accuracy, tracing and folding, verification and
+checks. Processor time, over all threads, is the better measure on a machine that others use as well. With --parts, the
+contribution of each part of the fast path. The images are those of CIFAR-10 in FOLDER (`surgery.data.load`).
 
-Without --model a ResNet-18 is trained first: adversarially, for --training steps of one-step attacks from random starts
-(Wong et al. 2020), enough to survive some attacks; --width makes it narrower. --halves takes images of which the
-network withstands half, as a well trained one would: the share that survives decides how much there is to do.
+Without --model, a ResNet-18 is first trained adversarially for --training steps, with one-step attacks from random
+starts (Wong et al. 2020), so that it withstands some attacks; --width makes it narrower. --halves takes images of which
+the network withstands half, as a well trained network does: the share that survives decides how much there is to
+compute.
 
-torchattacks and foolbox are compared where they are installed: `pip install torchattacks foolbox` in an environment of
-their own, or with --no-deps beside surgery (foolbox then wants eagerpy, GitPython and requests). Nothing else here
-needs them.
+torchattacks and foolbox are compared if they are installed: `pip install torchattacks foolbox` in a separate
+environment, or with --no-deps in that of surgery (foolbox then needs eagerpy, GitPython and requests).
 """
 
 from __future__ import annotations
@@ -68,24 +68,26 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--model", type=Path, help="a checkpoint or state dict; without, a network is trained")
+    parser.add_argument("--model", type=Path, help="a checkpoint or state dict; by default a network is trained")
     parser.add_argument("--architecture", default="resnet18")
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--training", type=int, default=150, help="steps of training without --model")
-    parser.add_argument("--save", type=Path, help="where to keep the state dict of the trained network")
+    parser.add_argument("--save", type=Path, help="file for the state dict of the trained network")
     parser.add_argument("--data", type=Path, help="the folder of CIFAR-10")
     parser.add_argument("--images", type=int, default=1000)
-    parser.add_argument("--halves", action="store_true", help="as many images that withstand the attack as do not")
+    parser.add_argument(
+        "--halves", action="store_true", help="take as many images that withstand the attack as images that do not"
+    )
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--batch-size", type=int, default=100)
-    parser.add_argument("--repeat", type=int, default=1, help="the median of so many runs is taken")
+    parser.add_argument("--repeat", type=int, default=1, help="number of runs, of which the median is printed")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--parts", action="store_true", help="what each part of the fast path contributes")
+    parser.add_argument("--parts", action="store_true", help="measure each part of the fast path")
     return parser.parse_args()
 
 
 Way = Callable[[Tensor, Tensor], Tensor]
-"""Images and labels to which of the images are still right, `(n,)`."""
+"""Images and labels to a mask `(n,)` of the images that are still right."""
 
 
 def peers(model: nn.Module, attack: Attack, batch_size: int) -> dict[str, Way | None]:
@@ -118,7 +120,7 @@ def foolbox_pgd(model: nn.Module, attack: Attack, batch_size: int) -> Way:
 
 
 def own(model: nn.Module, attack: Attack, arguments: argparse.Namespace) -> dict[str, Way]:
-    """The evaluation as it is; with --parts, one after the other of what makes it fast."""
+    """The default evaluation; with --parts, also with one part of the fast path after another."""
 
     def way(engine: Engine, *, early_stop: bool) -> Way:
         chosen = pgd(epsilon=attack.epsilon, steps=attack.steps, step_size=attack.step_size, early_stop=early_stop)
@@ -201,7 +203,7 @@ def network(arguments: argparse.Namespace, data: Dataset) -> nn.Module:
 
 
 def trained(model: nn.Module, data: Dataset, steps: int, seed: int) -> nn.Module:
-    """A few steps of adversarial training with one-step attacks from random starts, one-cycle schedule."""
+    """Train for a few steps with one-step attacks from random starts and a one-cycle schedule."""
     attack = pgd(epsilon=EPSILON, steps=1, step_size=FAST_STEP)
     augment, generator = Augmentation(padding=4, flip=True), torch.Generator().manual_seed(seed)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
