@@ -45,9 +45,7 @@ class MultiStep:
         object.__setattr__(self, "milestones", tuple(self.milestones))
         pairs = zip((0, *self.milestones), self.milestones, strict=False)
         if any(isinstance(later, bool) or not isinstance(later, int) or later <= earlier for earlier, later in pairs):
-            raise InputError(
-                f"expected milestones as increasing numbers of epochs from 1 on, got {list(self.milestones)}"
-            )
+            raise InputError(f"expected milestones that are increasing epochs from 1 on, got {list(self.milestones)}")
 
     def at(self, step: int, *, batches: int, epochs: int) -> float:
         passed = sum(milestone <= step // batches for milestone in self.milestones)
