@@ -118,6 +118,7 @@ def _parse_json(text: str, path: str) -> TomlDocument:
     """
     values: dict[Location, int] = {}
     keys: dict[Location, int] = {}
+    decoder = json.JSONDecoder()
 
     def place(at: int) -> tuple[int, int]:
         return text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at)
@@ -134,13 +135,13 @@ def _parse_json(text: str, path: str) -> TomlDocument:
         """Record the value that starts at `at`, and return the position behind it."""
         values[location] = at
         if text[at] not in "[{":
-            return json.JSONDecoder().raw_decode(text, at)[1]
+            return decoder.raw_decode(text, at)[1]
         closing = "]" if text[at] == "[" else "}"
         at, index = skip(at + 1), 0
         while text[at] != closing:
             part: str | int = index
             if closing == "}":
-                part, end = json.decoder.scanstring(text, at + 1)
+                part, end = decoder.raw_decode(text, at)
                 if (*location, part) in keys:  # json itself keeps the last and says nothing
                     raise error(at, f"the key {part!r} appears twice")
                 keys[(*location, part)] = at

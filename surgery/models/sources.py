@@ -101,7 +101,7 @@ def from_user(reference: str) -> Architecture:
     """
     module, _, name = reference.partition(":")
     # A module that is imported needs no file: `__main__` of a notebook has none.
-    made = getattr(sys.modules.get(module), name, None) or plugins.load(reference)
+    made: Any = getattr(sys.modules.get(module), name, None) or plugins.load(reference)
     if isinstance(made, nn.Module) or not callable(made):
         what = type(made).__name__
         raise InputError(f"{reference}: expected a function that returns a torch.nn.Module, got a {what}")
