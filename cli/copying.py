@@ -6,7 +6,7 @@ from pathlib import Path
 
 from surgery.errors import InputError, suggest
 from surgery.files import write_atomically
-from surgery.recipe.reading import SHIPPED, shipped_names
+from surgery.recipe.document import SHIPPED, shipped_names
 from surgery.toml import read_toml
 
 SCHEMA = "recipe.schema.json"

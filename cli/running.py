@@ -1,4 +1,4 @@
-"""What `surgery run`, `plan` and `train` share: from options to a recipe, and through a run to its end."""
+"""Parts that `surgery run`, `plan` and `train` share: from options to a recipe, and a run with its progress."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from surgery.errors import InputError
-from surgery_cli.board import Board, board_of
 from surgery_cli.console import Output
 from surgery_cli.errors import StoppedError
+from surgery_cli.progress import Board, Watcher, board_of, watching
 from surgery_cli.stopping import stoppable
-from surgery_cli.watching import Watcher, watching
 
 if TYPE_CHECKING:
     from surgery.recipe import Recipe
-    from surgery.recipe.running import Run, StageProgress
+    from surgery.run import Run
+    from surgery.stages import StageProgress
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """The options that say what is run and where, as they were typed."""
+    """The options that select a recipe, its stages and its run folder, as they were typed."""
 
     recipe: str
     overrides: Sequence[str]
@@ -37,7 +37,7 @@ class RunOptions:
     quiet: bool
 
     def words(self) -> list[str]:
-        """The options once more, for the command that goes on after a stop."""
+        """The options as words of a command line, for the command that resumes the run."""
         output = [] if self.output is None else ["-o", str(self.output)]
         device = [] if self.device is None else ["--device", self.device]
         sets = [word for text in self.overrides for word in ("--set", text)]
@@ -73,12 +73,12 @@ def parse_overrides(texts: Sequence[str]) -> list[tuple[str, str]]:
 def carry_out(
     options: RunOptions, recipe: Recipe, stages: tuple[str, ...] | None, *, command: Sequence[str], out: Output
 ) -> Run | None:
-    """Run a recipe and show how it goes on; `command`: what goes on after a stop.
+    """Run a recipe and show its progress; `command`: the words of the command that resumes it.
 
-    Returns None in a process that only trains with the one that speaks for all, under a launcher as `torchrun`.
-    Raises StoppedError where the user stops it, and what `run_recipe` raises.
+    Returns None in a process that only trains with the first one, under a launcher such as `torchrun`.
+    Raises StoppedError if the user stops the run, and what `run_recipe` raises.
     """
-    from surgery.recipe.running import LostProcessError, wanted_stages
+    from surgery.run import LostProcessError, wanted_stages
     from surgery_cli.images import chosen_device
 
     follows = os.environ.get("RANK", "0") != "0"
@@ -87,35 +87,37 @@ def carry_out(
         wanted = wanted_stages(recipe, stages)
         board = board_of(wanted, title=recipe.name, folder=str(folder), stop=stop)
         try:
+            for extension in () if follows else recipe.extensions():
+                out.note(f"imports {extension.reference} ({extension.path})")
             with watching(board, out, quiet=options.quiet or follows) as watcher, _warnings_to(watcher.warn):
                 found = _run(options, recipe, stages, device, board, watcher)
         except KeyboardInterrupt:
-            raise StoppedError(_where(board), hint=f"to go on: {shlex.join(['surgery', *command])}") from None
+            raise StoppedError(_where(board), hint=f"to resume: {shlex.join(['surgery', *command])}") from None
         except LostProcessError:
             if not follows:
                 raise
-            return None  # the first process has ended, and says why
+            return None  # the first process has ended, and reports why
     return None if follows else found
 
 
 def _run(
     options: RunOptions, recipe: Recipe, stages: tuple[str, ...] | None, device: str, board: Board, watcher: Watcher
 ) -> Run:
-    from surgery.recipe.running import run_recipe
+    from surgery.run import run_recipe
 
-    def hear(progress: StageProgress) -> None:
-        watcher.report(progress)
+    def listen(progress: StageProgress) -> None:
+        watcher.listener(progress)
         board.stop.check()
 
     with _ended(board):
         return run_recipe(
-            recipe, options.folder(recipe), stages=stages, device=device, download=options.download, report=hear
+            recipe, options.folder(recipe), stages=stages, device=device, download=options.download, listener=listen
         )
 
 
 @contextmanager
 def _ended(board: Board) -> Iterator[None]:
-    """Tell the board how the block ended, before the last picture of it is drawn."""
+    """Record on the board how the block ended, before the board is drawn for the last time."""
     try:
         yield
     except KeyboardInterrupt:
@@ -129,7 +131,7 @@ def _ended(board: Board) -> Iterator[None]:
 
 @contextmanager
 def _warnings_to(say: Callable[[str], None]) -> Iterator[None]:
-    """Say warnings as the commands say them, and at once: a run may take days."""
+    """Print warnings in the form of the commands, and at once: a run may take days."""
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *rest, **named: say(str(message))
         yield
@@ -141,10 +143,10 @@ def _where(board: Board) -> str:
     if row is None:
         return f"stopped between two stages; {finished}"
     words = f" ({row.text})" if row.text else ""
-    return f"stopped in stage {row.name}{words}; {finished}, and what this one has so far is kept"
+    return f"stopped in stage {row.name}{words}; {finished}, and the progress of this one is kept"
 
 
 def _say_that_it_stops() -> None:
-    """On a terminal the list of stages says so; elsewhere a line that needs no lock."""
+    """Without a terminal, print a line, without taking a lock; on a terminal the list of stages says it."""
     if not sys.stderr.isatty():
-        os.write(2, b"stopping as soon as nothing is lost; once more stops at once\n")
+        os.write(2, b"stopping as soon as no work is lost; a second signal stops at once\n")

@@ -114,6 +114,8 @@ def _visit_union(
         yield from visit(plain[0], value, location)
     elif len(models) == len(plain) and isinstance(value, Mapping):
         chosen = [model for model in models if value.get("kind", _default_kind(model)) in kinds(model)]
+        if not chosen and isinstance(value.get("kind"), str):  # the table of extensions takes any text as its kind
+            chosen = [model for model in models if "kind" in model.model_fields and not kinds(model)]
         if chosen:
             yield from visit(Annotated[(chosen[0], *markers)] if markers else chosen[0], value, location)
         else:

@@ -60,8 +60,8 @@ def cluster(
     with out.working("reading"):
         from surgery.hierarchy import cluster as find
         from surgery.hierarchy import load_hierarchy
+        from surgery.stages.cluster import hierarchy_group
         from surgery.store import provenance, read_group, write_group
-        from surgery.store.stages import hierarchy_group
 
         found = read_group(store, source)
     names = tuple(str(name) for name in found["class"])

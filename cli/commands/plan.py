@@ -1,4 +1,4 @@
-"""`surgery plan`: what a run would do, and why."""
+"""`surgery plan`: a preview of a run, with the reasons."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def plan(
 ) -> None:
     """Show what a run of a recipe would do.
 
-    Every stage with its state, the reason for it, its parameters and its cost: about how many images go forward and
-    back through a network. Nothing is run, downloaded or written.
+    Each stage is listed with its state, the reason for it, its parameters and its cost: about how many images go
+    forward and back through a network. Nothing is run, downloaded, imported or written.
 
     \b
     surgery plan quickstart
@@ -47,12 +47,12 @@ def plan(
 
 
 def show_plan(given: RunOptions, out: Output, *, verbose: bool) -> None:
-    """Print the plan of a run; raises RecipeError, or InputError for a stage that is not there."""
+    """Print the preview of a run; raises RecipeError, or InputError for a stage that does not exist."""
     from surgery_cli.running import open_recipe
 
     recipe = open_recipe(given, out)
-    from surgery.recipe import Sizes, plan_run
-    from surgery.recipe.running import RunFolder, wanted_stages
+    from surgery.recipe import Sizes, preview_run
+    from surgery.run import RunFolder, finished, wanted_stages
     from surgery_cli.show import recipe as view
 
     wanted = {stage.name for stage in wanted_stages(recipe, given.stages or None)}
@@ -64,21 +64,22 @@ def show_plan(given: RunOptions, out: Output, *, verbose: bool) -> None:
         sizes = Sizes(
             train=len(data.train), validation=len(data.validation), test=len(data.test), classes=data.num_classes
         )
-    planned = plan_run(recipe, folder.finished(), None if data is None else data.digest, sizes=sizes)
-    planned = [stage for stage in planned if stage.name in wanted]
-    facts = view.plan_dict(recipe, planned, folder=str(folder.path), data_missing=missing)
-    out.data(facts)
-    out.show(*view.plan_view(recipe, planned, folder=str(folder.path), verbose=verbose))
+    preview = preview_run(recipe, finished(folder), None if data is None else data.digest, sizes=sizes)
+    preview = [stage for stage in preview if stage.name in wanted]
+    out.data(view.preview_dict(recipe, preview, folder=str(folder.path), data_missing=missing))
+    out.show(*view.preview_view(recipe, preview, folder=str(folder.path), verbose=verbose))
     if missing is not None:
-        out.note(f"The data are not there, so nothing counts as finished: {missing}")
+        out.note(f"The data are missing, so no stage counts as finished: {missing}")
 
 
 def _data(recipe: Recipe) -> tuple[Dataset | None, str | None]:
-    """The data of a recipe, or why they cannot be had."""
+    """The data of a recipe, or why they cannot be loaded."""
+    from surgery.data.sources import user_reference
     from surgery.errors import InputError
-    from surgery.recipe.running import load_data
 
+    if user_reference(recipe.data.name) is not None:
+        return None, f"{recipe.data.name} is code of yours, which only a run imports"
     try:
-        return load_data(recipe.data), None
+        return recipe.data.load(), None
     except InputError as error:
         return None, error.message

@@ -80,7 +80,7 @@ def show(
     out = Output(as_json=as_json, debug=debug)
     with out.working("loading torch"):
         from surgery.recipe import load_recipe
-        from surgery.recipe.reading import find_recipe
+        from surgery.recipe.document import find_recipe
     from surgery.files import existing_file
     from surgery_cli.running import parse_overrides
 

@@ -1,4 +1,4 @@
-"""`surgery run`: a recipe from its data to its verdict."""
+"""`surgery run`: a recipe from its data to its summary."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from surgery_cli import options
 from surgery_cli.console import Output
 
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Show what would be run, as surgery plan.", rich_help_panel=options.RECIPE)
+    bool, typer.Option("--dry-run", help="Show what would run, as surgery plan does.", rich_help_panel=options.RECIPE)
 ]
 
 
@@ -27,10 +27,10 @@ def run(
     as_json: options.AsJson = False,
     debug: options.Debug = False,
 ) -> None:
-    """Run a recipe: train, cut open, attack, compare.
+    """Run a recipe: train, linearize, attack, compare.
 
-    What is finished in the run folder is not run again, whatever stopped it: the same command goes on. Ctrl-C finishes
-    the batch first; a second one does not.
+    Stages that are finished in the run folder are skipped; after an interruption, rerun the same command to resume.
+    Ctrl-C stops after the current batch; a second Ctrl-C stops at once.
 
     \b
     surgery run quickstart
@@ -61,11 +61,12 @@ def run(
     found = carry_out(given, opened, given.stages or None, command=command, out=out)
     if found is None:
         return
+    from surgery.stages.attack import FailedCheck
     from surgery_cli.show import run as view
 
     out.data(view.run_dict(opened, found))
-    out.show(*view.verdict_view(found.verdict, verbose=verbose))
-    for text in found.verdict.failed_checks:
-        out.warn(f"check failed: {text}")
+    out.show(*view.summary_view(found.summary, verbose=verbose))
+    for check in found.summary.of(FailedCheck.section):
+        out.warn(f"check failed: {check.text}")
     if not quiet:
         out.show(*view.whereabouts(opened, found))

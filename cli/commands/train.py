@@ -49,8 +49,8 @@ def train(
 ) -> None:
     """Run the training stages of a recipe.
 
-    What they need of other stages, as a hierarchy for the cluster penalty, is run too. The run folder is that of
-    surgery run, which then goes on with the rest. With --nproc, or under torchrun, several processes train together.
+    Stages that they read, as for the hierarchy of the cluster penalty, are run too. The run folder is that of surgery
+    run, which runs the other stages later. With --nproc, or under torchrun, several processes train together.
 
     \b
     surgery train --recipe quickstart

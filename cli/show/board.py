@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from surgery_cli.board import Board, Row
+from surgery_cli.progress import Board, Row
 from surgery_cli.show.pieces import count
 
 SIGNS = {
@@ -19,7 +19,7 @@ SIGNS = {
     "stopped": ("■", "yellow"),
     "failed": ("✗", "bold red"),
 }
-"""A sign and its style for each state but `running`, which has one that turns."""
+"""A sign and its style for each state except `running`, whose sign turns."""
 
 _TURNING = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 
@@ -27,15 +27,15 @@ BAR = 20
 """Columns of a bar."""
 
 LINES_ABOVE = 10
-"""Lines of a terminal that the list leaves to what scrolls above it."""
+"""Lines of a terminal that the list leaves free for the text above it."""
 
 FEWEST = 5
-"""Stages that are listed however low the terminal is."""
+"""Stages that are listed even if the terminal is lower."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BoardView:
-    """A board as rich draws it, anew each time."""
+    """A board as rich draws it."""
 
     board: Board
 
@@ -52,11 +52,11 @@ class BoardView:
         if all(row.state == "waiting" for row in board.rows) and not board.ended:
             yield Text("  reading the data", style="dim")
         if board.stop.asked and not board.ended:
-            yield Text("  stopping as soon as nothing is lost; Ctrl-C again stops at once", style="yellow")
+            yield Text("  stopping as soon as no work is lost; Ctrl-C again stops at once", style="yellow")
 
 
 def window(rows: Sequence[Row], fit: int) -> tuple[int, int]:
-    """Which rows are listed where only `fit` are: those around the one that is next to end."""
+    """The range of rows that is listed if only `fit` rows fit: around the stage that is running."""
     if len(rows) <= fit:
         return 0, len(rows)
     current = next((index for index, row in enumerate(rows) if row.state not in ("cached", "done")), len(rows) - 1)
@@ -97,7 +97,7 @@ def _head(board: Board) -> Text:
 
 
 def _lines(rows: Sequence[Row], width: int) -> Iterator[Text]:
-    """A line for each row, in columns; what does not fit is cut off at its end."""
+    """A line for each row, in columns, truncated to the width of the terminal."""
     names, kinds = max(len(row.name) for row in rows), max(len(row.kind) for row in rows)
     for row in rows:
         line = _sign(row)
@@ -119,7 +119,7 @@ def _progress(row: Row) -> Text:
     if row.state == "waiting":
         return Text("")
     if row.state == "cached":
-        return Text("there already", style="dim")
+        return Text("up to date, skipped", style="dim")
     if row.state != "running":
         return Text(duration(row.seconds))
     if not row.total:

@@ -1,4 +1,4 @@
-"""Recipes and what a run of one would do, for people and as plain values."""
+"""Recipes and previews of their runs, as text and as plain values."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from rich.console import RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
-from surgery.recipe import PlannedStage, Recipe
+from surgery.attack import pixels_text
+from surgery.recipe import PreviewedStage, Recipe
 from surgery.toml_writer import pair
 from surgery_cli.show.pieces import count, heading, table
 
@@ -17,13 +18,13 @@ SIGNS = {"cached": Text("✓", style="green"), "will run": Text("▸", style="cy
 
 
 def recipes_view(recipes: Mapping[str, str]) -> Iterator[RenderableType]:
-    """Shipped recipes with what each is for."""
-    yield table([(Text(name, style="bold"), said) for name, said in recipes.items()], head=("recipe", "what it is for"))
+    """Shipped recipes with their purposes."""
+    yield table([(Text(name, style="bold"), said) for name, said in recipes.items()], head=("recipe", "purpose"))
 
 
 def sound_view(file: str, recipe: Recipe) -> Iterator[RenderableType]:
-    """A recipe in which nothing is wrong: its stages, and what each reads."""
-    line = Text(file, style="bold").append(": fine", style="green")
+    """A recipe without mistakes: its stages, and the inputs of each."""
+    line = Text(file, style="bold").append(": no mistakes", style="green")
     yield line.append(f", {count(len(recipe.stages), 'stage')}", style="not bold default")
     rows = [
         (Text(stage.name), Text(stage.kind, style="dim"), _reads(map(str, stage.inputs.values())))
@@ -32,35 +33,35 @@ def sound_view(file: str, recipe: Recipe) -> Iterator[RenderableType]:
     yield table(rows)
 
 
-def plan_dict(
-    recipe: Recipe, planned: Sequence[PlannedStage], *, folder: str, data_missing: str | None
+def preview_dict(
+    recipe: Recipe, preview: Sequence[PreviewedStage], *, folder: str, data_missing: str | None
 ) -> dict[str, Any]:
-    """A plan as plain values. `data_missing`: why the data cannot be had, None where they are there."""
+    """A preview as plain values. `data_missing`: why the data cannot be loaded, or None."""
     return {
         "recipe": recipe.name,
         "source": recipe.source,
         "folder": folder,
         "data": {"name": recipe.data.name, "missing": data_missing},
-        "stages": [stage.as_json() for stage in planned],
-        "passes": _passes(planned),
+        "stages": [stage.as_json() for stage in preview],
+        "passes": _passes(preview),
     }
 
 
-def plan_view(
-    recipe: Recipe, planned: Sequence[PlannedStage], *, folder: str, verbose: bool
+def preview_view(
+    recipe: Recipe, preview: Sequence[PreviewedStage], *, folder: str, verbose: bool
 ) -> Iterator[RenderableType]:
-    """Every stage in a row, with the parameters that the recipe sets below it; all of them if `verbose`."""
-    runs = [stage for stage in planned if stage.state == "will run"]
+    """A row for each stage, and below it the parameters that the recipe sets; all of them if `verbose`."""
+    runs = [stage for stage in preview if stage.state == "will run"]
     yield heading(recipe.name, f"{recipe.source}, in {folder}")
     if recipe.description:
         yield Text(f"  {recipe.description}")
     yield Text("")
-    rows = [_row(stage) for stage in planned]
+    rows = [_row(stage) for stage in preview]
     yield table(rows, head=("", "stage", "kind", "reads", "images", "why"), right=(4,))
-    yield from _settings(recipe, planned, verbose=verbose)
+    yield from _settings(recipe, preview, verbose=verbose)
     total = _passes(runs)
     cost = "" if not total else f"; about {amount(total)} images forward and back"
-    yield Text(f"\n{len(runs)} of {count(len(planned), 'stage')} will run{cost}.", style="bold")
+    yield Text(f"\n{len(runs)} of {count(len(preview), 'stage')} will run{cost}.", style="bold")
 
 
 def amount(number: int) -> str:
@@ -71,7 +72,7 @@ def amount(number: int) -> str:
     return str(number)
 
 
-def _row(stage: PlannedStage) -> tuple[RenderableType, ...]:
+def _row(stage: PreviewedStage) -> tuple[RenderableType, ...]:
     style = "dim" if stage.state == "cached" else "bold"
     cost = "" if not stage.passes else amount(stage.passes)
     return (
@@ -89,11 +90,11 @@ def _reads(inputs: Iterable[str]) -> Text:
     return Text(", ".join(names) if len(names) < 4 else count(len(names), "stage"), style="dim")
 
 
-def _settings(recipe: Recipe, planned: Sequence[PlannedStage], *, verbose: bool) -> Iterator[RenderableType]:
-    """The parameters of each stage as the file would say them, once for all repetitions that share them."""
+def _settings(recipe: Recipe, preview: Sequence[PreviewedStage], *, verbose: bool) -> Iterator[RenderableType]:
+    """The parameters of each stage as a file writes them, once for all repetitions that share them."""
     yield heading("Parameters", "all of them" if verbose else "those that the recipe sets (--verbose: all)")
     said: dict[str, list[str]] = {}
-    for stage in planned:
+    for stage in preview:
         text = "\n".join(pair(name, value) for name, value in _parameters(recipe, stage, verbose=verbose).items())
         said.setdefault(text, []).append(stage.name)
     for text, names in said.items():
@@ -102,7 +103,7 @@ def _settings(recipe: Recipe, planned: Sequence[PlannedStage], *, verbose: bool)
             yield Padding(Text(text, style="dim"), (0, 0, 0, 4))
 
 
-def _parameters(recipe: Recipe, stage: PlannedStage, *, verbose: bool) -> dict[str, Any]:
+def _parameters(recipe: Recipe, stage: PreviewedStage, *, verbose: bool) -> dict[str, Any]:
     given = stage.parameters
     if not verbose:
         given = recipe.stage(stage.name).parameters.model_dump(mode="json", exclude_defaults=True, exclude={"kind"})
@@ -110,18 +111,17 @@ def _parameters(recipe: Recipe, stage: PlannedStage, *, verbose: bool) -> dict[s
 
 
 def readable(value: Any, name: str = "") -> Any:
-    """A value as people write it: sizes of attacks in 255ths where they are such, nothing that is none."""
+    """A value as people write it: sizes of attacks in 255ths where they are whole numbers of them; None is left out."""
     if isinstance(value, Mapping):
         return {key: readable(item, key) for key, item in value.items() if item is not None}
     if isinstance(value, (list, tuple)):
         return [readable(item, name) for item in value]
     if isinstance(value, float) and name in ("epsilon", "step_size"):
-        parts = value * 255
-        if 0 < value < 1 and abs(parts * 2 - round(parts * 2)) < 1e-9:
-            return f"{parts:g}/255"
+        text = pixels_text(value)
+        return text if "/" in text else value
     return value
 
 
-def _passes(planned: Sequence[PlannedStage]) -> int | None:
-    costs = [stage.passes for stage in planned]
+def _passes(preview: Sequence[PreviewedStage]) -> int | None:
+    costs = [stage.passes for stage in preview]
     return None if None in costs else sum(cost for cost in costs if cost is not None)

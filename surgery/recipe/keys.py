@@ -1,4 +1,4 @@
-"""Keys of stages: digests of all that decides a result, so that a stage is run again exactly where that changed."""
+"""Keys of stages: digests of everything that decides a result, so that a stage runs again exactly when that changes."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from pathlib import Path
 from typing import Any
 
 from surgery.errors import InputError
-from surgery.recipe.fields import FilePath, Immaterial, Reference, RuleSetName
-from surgery.recipe.recipe import Recipe, Stage
-from surgery.recipe.stages import VERSIONS
+from surgery.plugins import locate
+from surgery.recipe.recipe import Recipe, extension_reference
 from surgery.rewrite import load_rules
+from surgery.stages import Stage
+from surgery.stages.fields import ExtensionName, FilePath, Immaterial, Reference, RuleSetName
 from surgery.toml import Location
 from surgery.validation import visit
 
 
 @dataclass(frozen=True, kw_only=True)
 class StageRecord:
-    """What a stage was run with; a run folder keeps one for each finished stage.
+    """Everything that decided the result of a stage; a run folder keeps one for each finished stage.
 
-    `key`: the digest of the rest. `parameters`: those that matter, with all defaults. `inputs`: the keys of the stages
-    that it read, by their names, with the checkpoint. `contents`: digests of the files and rulesets that `parameters`
-    name, by their dotted keys. `data`: the digest of the data set.
+    `key`: the digest of the rest. `parameters`: those that affect results, with all defaults. `inputs`: the keys of the
+    stages that it read, by their names, with the checkpoint. `contents`: digests of the files, rulesets and extensions
+    that `parameters` name, by their dotted keys. `data`: the digest of the data set.
     """
 
     key: str
@@ -40,7 +41,7 @@ class StageRecord:
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> StageRecord:
-        """Raises InputError for what `as_json` did not make."""
+        """Read what `as_json` made; raises InputError for anything else."""
         try:
             return StageRecord(**value)
         except TypeError:
@@ -48,15 +49,18 @@ class StageRecord:
 
 
 def stage_records(recipe: Recipe, data_digest: str) -> Mapping[str, StageRecord]:
-    """For each stage what it is run with, and its key.
+    """The record of each stage, with its key.
 
     The key is the SHA-256 of the canonical JSON of kind, version, parameters, contents of files, data, and the keys of
-    what it reads. Names, order, comments, and parameters that no result depends on are not in it; the names of stages
-    are in the keys of reports, which show them.
+    its inputs. Names, order, comments, and parameters that do not affect results are left out of it; the names of
+    stages are in the keys of reports, which show them.
 
-    Raises InputError for a file that is gone.
+    Raises InputError for a file that does not exist any more.
     """
     records: dict[str, StageRecord] = {}
+    source = extension_reference(recipe.data.name, ExtensionName(group="surgery.datasets"))
+    if source is not None:  # the code that loads the data counts as well as the data
+        data_digest = hashlib.sha256(f"{data_digest} {locate(source).digest}".encode()).hexdigest()
     for stage in recipe.stages:
         records[stage.name] = _record(stage, records, data_digest)
     return records
@@ -68,7 +72,7 @@ def stage_keys(recipe: Recipe, data_digest: str) -> Mapping[str, str]:
 
 
 def material(stage: Stage) -> dict[str, Any]:
-    """The parameters that results depend on, as JSON can hold them."""
+    """The parameters that affect results, as JSON can hold them."""
     everything = stage.parameters.model_dump(mode="json", exclude={"kind"})
     for location, markers in _marked(stage):
         if any(isinstance(marker, Immaterial) for marker in markers):
@@ -77,11 +81,11 @@ def material(stage: Stage) -> dict[str, Any]:
 
 
 def _record(stage: Stage, records: Mapping[str, StageRecord], data: str) -> StageRecord:
-    parameters, contents, version = material(stage), dict(_contents(stage)), VERSIONS[stage.kind]
+    parameters, contents, version = material(stage), dict(_contents(stage)), stage.parameters.version
     read = {
         role: {"key": records[item.stage].key, "checkpoint": item.checkpoint} for role, item in stage.inputs.items()
     }
-    if stage.kind == "report":
+    if stage.parameters.gathers:
         read = {item.stage: records[item.stage].key for item in stage.inputs.values()}
     decides = {
         "kind": stage.kind,
@@ -113,7 +117,7 @@ def _marked(stage: Stage) -> Iterator[tuple[Location, tuple[Any, ...]]]:
 
 
 def _contents(stage: Stage) -> Iterator[tuple[str, str]]:
-    """Digests of the files and rulesets of a stage, by their dotted keys."""
+    """Digests of the files, rulesets and extensions of a stage, by their dotted keys."""
     values = stage.parameters.model_dump()
     for location, markers in _marked(stage):
         text = _within(values, location)
@@ -123,6 +127,10 @@ def _contents(stage: Stage) -> Iterator[tuple[str, str]]:
         for marker in markers:
             if isinstance(marker, RuleSetName):
                 yield name, _digest_of_rules(text)
+            elif isinstance(marker, ExtensionName):
+                reference = extension_reference(text, marker)
+                if reference is not None:
+                    yield name, hashlib.sha256(f"{reference} {locate(reference).digest}".encode()).hexdigest()
             elif isinstance(marker, FilePath) and marker.content and marker.fits(text) and not _are_rules(markers):
                 yield name, _digest_of_file(text)
 
@@ -144,7 +152,7 @@ def _digest_of_file(path: str) -> str:
 
 
 def _digest_of_rules(name: str) -> str:
-    """What the rules of a ruleset do, those that it includes among them."""
+    """The digest of all rules of a ruleset, included ones among them, without their comments and layout."""
     ruleset = load_rules(name)
     rules = [
         [rule.name, rule.match_text, rule.rewrite_text, repr(rule.where), rule.expect, rule.priority, rule.keeps_shape]
@@ -160,7 +168,7 @@ def _within(values: Any, location: Location) -> Any:
 
 
 def _without(values: Any, names: list[str], prefix: str = "") -> Any:
-    """`values` with None for what has one of the dotted names."""
+    """`values` with None in place of each value with one of the dotted names."""
     if prefix.removesuffix(".") in names:
         return None
     if isinstance(values, dict):

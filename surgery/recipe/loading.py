@@ -1,21 +1,32 @@
-"""`load_recipe`: a file, what it includes and what is set beside it, checked as a whole and expanded."""
+"""`load_recipe`: from a file, its includes and overrides to a checked `Recipe`, in one pass."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
-from surgery.recipe.assembling import Variant, assemble
-from surgery.recipe.checking import Files, check
-from surgery.recipe.expansion import axes_of_stages, check_size, choices, chosen, read_axes
-from surgery.recipe.merging import Merged
-from surgery.recipe.problems import RecipeError
-from surgery.recipe.reading import anchored, find_recipe, read_recipe, shipped_names
+from surgery.recipe.check import Files, check
+from surgery.recipe.document import Document, find_recipe, read_document, shipped_names
+from surgery.recipe.links import Link, inputs_of
+from surgery.recipe.matrix import Choice, Matrix, chosen, read_matrix
+from surgery.recipe.problems import Problem, RecipeError
 from surgery.recipe.recipe import Recipe
-from surgery.recipe.references import stage_tables
-from surgery.recipe.stages import STAGES
+from surgery.recipe.schema import RecipeFile
+from surgery.stages import Input, Stage
+from surgery.stages.registry import table_of
 from surgery.toml import read_toml
+from surgery.toml_writer import to_toml
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """The recipe with one value on each axis of its matrix."""
+
+    choice: Choice
+    document: Document
 
 
 def load_recipe(name_or_path: str | Path, overrides: Sequence[tuple[str, str]] = ()) -> Recipe:
@@ -23,25 +34,32 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[tuple[str, str]] =
 
     `overrides`: pairs of a dotted key and a value as TOML writes it, or a plain text: `("stage.at.epochs", "2")`.
 
-    Raises RecipeError with everything that is wrong, each with file:line:column or the flag; InputError where there is
-    no such recipe.
+    Raises RecipeError with all mistakes, each with file:line:column or the flag; InputError if there is no such recipe.
     """
-    path = find_recipe(name_or_path)
-    merged, problems = read_recipe(path, overrides)
-    merged = _named(merged, path)
-    axes, wrong = read_axes(merged)
-    problems += wrong
-    depends = axes_of_stages(merged, axes)
-    too_many = list(check_size(merged, depends.values()))
+    path, problems = find_recipe(name_or_path), list[Problem]()
+    document = _named(read_document(path, overrides, problems), path)
+    matrix = read_matrix(document, problems)
     variants = [
-        Variant(choice=choice, merged=_filled(anchored(chosen(merged, axes, choice))))
-        for choice in choices(axes, [] if too_many else depends.values())
+        Variant(choice=choice, document=_filled(chosen(document, matrix.axes, choice).with_absolute_paths()))
+        for choice in matrix.choices
     ]
     files: Files = {}
-    problems += [*too_many, *(problem for variant in variants for problem in check(variant.merged, files))]
+    problems += [problem for variant in variants for problem in check(variant.document, files)]
     if problems:
         raise RecipeError(problems)
-    return assemble(merged, depends, variants, str(path))
+    checked = [RecipeFile.model_validate(variant.document.data) for variant in variants]
+    head = checked[0].recipe
+    assert head.name is not None, "filled in above"
+    return Recipe(
+        name=head.name,
+        description=head.description,
+        seed=head.seed,
+        data=checked[0].data,
+        stages=_in_order(_stages(matrix, variants, checked)),
+        text=to_toml(document.data),
+        source=str(path),
+        document=document,
+    )
 
 
 def shipped() -> Mapping[str, str]:
@@ -50,26 +68,76 @@ def shipped() -> Mapping[str, str]:
     return {name: head.get("description", "") for name, head in found.items()}
 
 
-def _named(merged: Merged, path: Path) -> Merged:
+def _named(document: Document, path: Path) -> Document:
     """With the file's name for a recipe that has none."""
-    head = merged.data.get("recipe", {})
+    head = document.data.get("recipe", {})
     if not isinstance(head, dict) or "name" in head:
-        return merged
+        return document
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", path.stem)[:50]
-    return merged.with_value(("recipe", "name"), name if name[:1].isalpha() else f"recipe-{name}", merged.origin(()))
+    name = name if name[:1].isalpha() else f"recipe-{name}"
+    return document.with_value(("recipe", "name"), name, document.origin(()))
 
 
-def _filled(merged: Merged) -> Merged:
+def _filled(document: Document) -> Document:
     """With the recipe's seed and network in stages that have none of their own, and the rules of an extraction."""
-    head, model = merged.data.get("recipe", {}), merged.data.get("model")
+    head, model = document.data.get("recipe", {}), document.data.get("model")
     seed = head.get("seed", 0) if isinstance(head, dict) else 0
-    for name, table in stage_tables(merged.data).items():
+    for name, table in document.stages.items():
         kind = table.get("kind")
-        fields = STAGES[kind].model_fields if isinstance(kind, str) and kind in STAGES else {}
-        if "seed" in fields and "seed" not in table:
-            merged = merged.with_value(("stage", name, "seed"), seed, merged.origin(("recipe", "seed")))
+        if isinstance(kind, str) and "seed" in table_of(kind).model_fields and "seed" not in table:
+            document = document.with_value(("stage", name, "seed"), seed, document.origin(("recipe", "seed")))
         if kind == "train" and model is not None and "network" not in table:
-            merged = merged.with_value(("stage", name, "network"), model, merged.origin(("model",)))
+            document = document.with_value(("stage", name, "network"), model, document.origin(("model",)))
         if kind == "extract" and "graph" not in table and "rules" not in table:
-            merged = merged.with_value(("stage", name, "rules"), ["linearize"], merged.origin(("stage", name)))
-    return merged
+            document = document.with_value(("stage", name, "rules"), ["linearize"], document.origin(("stage", name)))
+    return document
+
+
+def _stages(matrix: Matrix, variants: Sequence[Variant], checked: Sequence[RecipeFile]) -> list[Stage]:
+    """Every repetition of every stage once, in the order of the file."""
+    found: dict[str, dict[str, Stage]] = {name: {} for name in matrix.of_stage}
+    for variant, file in zip(variants, checked, strict=True):
+        links, tables = inputs_of(variant.document), variant.document.stages
+        for base, own in matrix.of_stage.items():
+            name = matrix.name(base, variant.choice)
+            if name in found[base]:
+                continue
+            inputs = {
+                link.role: Input(stage=matrix.name(link.target, variant.choice), checkpoint=_checkpoint(link, tables))
+                for link in links[base]
+            }
+            found[base][name] = Stage(
+                name=name,
+                base=base,
+                kind=str(tables[base]["kind"]),
+                parameters=file.stage[base],
+                inputs=MappingProxyType(inputs),
+                choice=MappingProxyType({axis.key: axis.values[variant.choice[axis.key]] for axis in own}),
+            )
+    links = inputs_of(variants[0].document)
+    stages = [stage for repeated in found.values() for stage in repeated.values()]
+    return [_gathering(stage, found, links[stage.base]) if stage.parameters.gathers else stage for stage in stages]
+
+
+def _gathering(report: Stage, found: Mapping[str, Mapping[str, Stage]], links: Sequence[Link]) -> Stage:
+    """A report with every repetition of the stages that it refers to."""
+    names = [name for link in links for name in found[link.target]]
+    inputs = {f"stages.{number}": Input(stage=name) for number, name in enumerate(names)}
+    return replace(report, inputs=MappingProxyType(inputs))
+
+
+def _checkpoint(link: Link, tables: Mapping[str, Mapping[str, object]]) -> str | None:
+    """The checkpoint that a reference to a train stage means: the best one by default."""
+    is_train = tables[link.target].get("kind") == "train"
+    return link.checkpoint or "best" if is_train and link.reference.checkpoint else None
+
+
+def _in_order(stages: Sequence[Stage]) -> tuple[Stage, ...]:
+    """Each stage after all that it reads; otherwise in the order of the file."""
+    left, done, ordered = list(stages), set[str](), list[Stage]()
+    while left:
+        ready = next(stage for stage in left if all(item.stage in done for item in stage.inputs.values()))
+        left.remove(ready)
+        done.add(ready.name)
+        ordered.append(ready)
+    return tuple(ordered)

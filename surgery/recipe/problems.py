@@ -1,4 +1,4 @@
-"""What is wrong with a recipe: every problem with its place, all of them in one error."""
+"""Problems of a recipe, each with its place, and the error that reports all of them at once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Place = Position | Flag
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """One thing that is wrong: where, what was expected and what came, and what may have been meant."""
+    """One mistake: its place, what was expected and what was given, and what may have been meant."""
 
     place: Place
     message: str
@@ -34,7 +34,7 @@ class Problem:
 
 
 class RecipeError(InputError):
-    """A recipe cannot be used: `problems` holds everything that is wrong with it, in the order of its files."""
+    """A recipe has mistakes: `problems` holds all of them, in the order of its files."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(sorted(dict.fromkeys(problems), key=_order))

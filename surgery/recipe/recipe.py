@@ -1,51 +1,28 @@
-"""A recipe that was checked, as a value."""
+"""`Recipe`: a chain of stages that was checked, as a value."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+
+from pydantic import ValidationError
 
 from surgery.errors import InputError, suggest
-from surgery.recipe.fields import StageKind, Table
-from surgery.recipe.network import DataTable
-
-
-@dataclass(frozen=True, kw_only=True)
-class Input:
-    """What a stage reads of another: of a train stage its `best` or `last` checkpoint."""
-
-    stage: str
-    checkpoint: str | None = None
-
-    def __str__(self) -> str:
-        return f"{self.stage}.{self.checkpoint}" if self.checkpoint else self.stage
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stage:
-    """A stage, complete with all defaults.
-
-    `name` is that in the file, `base`, with the values of the matrix that it was repeated for, which are `choice` by
-    the keys of the matrix.
-    `inputs`: the stages that it reads, by the dotted key of `parameters` that refers to them, such as
-    `objective.cluster.hierarchy`.
-    """
-
-    name: str
-    base: str
-    kind: StageKind
-    parameters: Table
-    inputs: Mapping[str, Input]
-    choice: Mapping[str, Any]
+from surgery.plugins import Extension, locate, reference_of
+from surgery.recipe.document import Document
+from surgery.recipe.problems import Problem, RecipeError
+from surgery.stages import Stage
+from surgery.stages.extension import ExtensionStage
+from surgery.stages.fields import ExtensionName
+from surgery.stages.network import DataTable
+from surgery.validation import findings, visit
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A chain of stages on one data set; a stage stands behind all that it reads.
+    """A chain of stages on one data set; a stage comes after all that it reads.
 
-    `text`: the whole recipe as TOML, with what it includes and what was set beside it, which loads to the same stages.
-    `source`: the file that it was loaded from.
+    `text`: the whole recipe as TOML, with its includes and overrides, which loads to the same stages. `source`: the
+    file that it was loaded from. `document`: the data with the origin of every value.
     """
 
     name: str
@@ -55,6 +32,7 @@ class Recipe:
     stages: tuple[Stage, ...]
     text: str
     source: str
+    document: Document
 
     def stage(self, name: str) -> Stage:
         """The stage called `name`; raises InputError with the nearest names."""
@@ -63,3 +41,47 @@ class Recipe:
                 return stage
         names = [stage.name for stage in self.stages]
         raise InputError(f"recipe {self.name} has no stage {name!r}", hint=suggest(name, names))
+
+    def extensions(self) -> tuple[Extension, ...]:
+        """The extensions that a run imports, located but not imported."""
+        found = {}
+        for table in (self.data, *(stage.parameters for stage in self.stages)):
+            for visited in visit(type(table), table.model_dump()):
+                for marker in visited.markers:
+                    if isinstance(marker, ExtensionName) and isinstance(visited.value, str):
+                        reference = extension_reference(visited.value, marker)
+                        if reference is not None:
+                            found[reference] = locate(reference)
+        return tuple(found.values())
+
+    def imported(self) -> Recipe:
+        """The recipe with the user's stage kinds imported, and their tables made by their own classes.
+
+        Raises RecipeError for all keys that these do not accept, and InputError if a kind cannot be imported.
+        """
+        stages, problems = [], []
+        for stage in self.stages:
+            if isinstance(stage.parameters, ExtensionStage):
+                try:
+                    stage = replace(stage, parameters=stage.parameters.imported())
+                except ValidationError as error:
+                    problems += self._problems(stage, error)
+            stages.append(stage)
+        if problems:
+            raise RecipeError(problems)
+        return replace(self, stages=tuple(stages))
+
+    def _problems(self, stage: Stage, error: ValidationError) -> list[Problem]:
+        table, given = type(stage.parameters), stage.parameters.model_dump(mode="json", exclude={"kind"})
+        found = []
+        for finding in findings(error, table, given):
+            place = self.document.place(("stage", stage.base, *finding.location), on_key=finding.on_key)
+            found.append(Problem(place=place, message=finding.message, hint=finding.hint))
+        return found
+
+
+def extension_reference(text: str, marker: ExtensionName) -> str | None:
+    """The reference of the extension that a marked text names; None if it names something of surgery's own."""
+    if text.partition(":")[0] in ("torchvision", "timm"):
+        return None
+    return reference_of(text, marker.group)

@@ -1,31 +1,51 @@
-"""The whole of a recipe's file, and its JSON Schema for editors."""
+"""The tables of a whole recipe file, and its JSON Schema for editors."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Union
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
-from surgery.recipe.fields import Name, Seed, Table
-from surgery.recipe.network import DataTable, NetworkTable
-from surgery.recipe.stages import AnyStage
+from surgery.stages.extension import ExtensionStage
+from surgery.stages.fields import Name, Seed, Table
+from surgery.stages.network import DataTable, NetworkTable
+from surgery.stages.registry import KINDS
+
+
+def _kind(table: Any) -> str | None:
+    """The tag of a stage's table; None, for which pydantic reports a missing kind, if it has none."""
+    kind = table.get("kind") if isinstance(table, Mapping) else getattr(table, "kind", None)
+    return kind if isinstance(kind, str) and kind in KINDS else None if kind is None else "extension"
+
+
+AnyStage = Annotated[
+    Union[  # noqa: UP007 - a union of a tuple has no other spelling
+        tuple(Annotated[table, Tag(kind)] for kind, table in {**KINDS, "extension": ExtensionStage}.items())
+    ],
+    Discriminator(_kind),
+]
 
 
 class RecipeTable(Table):
-    """What the recipe is."""
+    """Name, purpose and seed of the recipe."""
+
+    heading: ClassVar[str] = "`[recipe]`"
 
     name: Name | None = Field(default=None, description="Names the run folder; the file's name by default.")
-    description: str = Field(default="", description="One sentence: what it is for.")
-    seed: Seed = Field(default=0, description="Seed of the stages that have none of their own.")
+    description: str = Field(default="", description="One sentence: what the recipe is for.")
+    seed: Seed = Field(default=0, description="Seed of stages that have none of their own.")
 
 
 class RecipeFile(Table):
     """A chain of experiments on one data set: networks, what is trained and measured, and in which variants."""
 
+    heading: ClassVar[str] = "The file"
+
     include: Annotated[tuple[str, ...], Field(strict=False)] = Field(
-        default=(), description="Recipes that this one adds to, by path from this file; what comes later wins."
+        default=(), description="Recipes that this one adds to, by path relative to this file; later values win."
     )
-    recipe: RecipeTable = Field(default=RecipeTable(), description="What the recipe is.")
+    recipe: RecipeTable = Field(default=RecipeTable(), description="Name, purpose and seed of the recipe.")
     data: DataTable = Field(description="The images that all stages see.")
     model: NetworkTable | None = Field(default=None, description="The network of stages that name none.")
     stage: Annotated[dict[Name, AnyStage], Field(min_length=1)] = Field(description="What is done, by name.")

@@ -81,7 +81,7 @@ def test_every_command_has_the_common_options(name: str) -> None:
 def test_examples_are_real(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each has to parse: what is wrong with it, if anything, is that its files are not here, nor is time for a run."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("surgery.recipe.running.run_recipe", _no_run)
+    monkeypatch.setattr("surgery.run.run_recipe", _no_run)
     examples = re.findall(r"^ +surgery (\w.*)$", help_of(*name.split()), re.MULTILINE)
     assert examples
     for example in examples:

@@ -84,8 +84,8 @@ def test_copies_that_cannot_be(words: list[str], said: str) -> None:
 
 def test_check_of_sound_recipes(tiny: Path) -> None:
     text = recipes("check", tiny, "linear_model").stdout
-    assert f"{tiny}: fine, 5 stages" in text
-    assert "linear_model: fine" in text
+    assert f"{tiny}: no mistakes, 5 stages" in text
+    assert "linear_model: no mistakes" in text
     assert "robustness" in text
 
 

@@ -17,11 +17,13 @@ from rich.console import Console, Group
 from typer.testing import CliRunner, Result
 
 from surgery.recipe import RecipeError
-from surgery.recipe.running import Verdict
+from surgery.stages import Summary
+from surgery.stages.attack import FailedCheck
+from surgery.stages.train import Notice
 from surgery.store import read_group
 from surgery_cli.errors import ExitCode, StoppedError, problem
 from surgery_cli.main import app
-from surgery_cli.show.run import verdict_view
+from surgery_cli.show.run import summary_view
 from surgery_cli.stopping import stoppable
 
 
@@ -78,20 +80,14 @@ def test_quiet_is_only_what_was_found(ran: Any) -> None:
     result = surgery("run", ran.recipe, "-o", ran.folder, "--quiet")
     assert result.stderr == ""
     assert "Accuracy" in result.stdout
-    assert "Look further" not in result.stdout
+    assert "More" not in result.stdout
 
 
 def test_what_went_wrong_is_said_last() -> None:
-    found = Verdict(
-        accuracies=(),
-        differences=(),
-        contrasts=(),
-        superclasses=(),
-        notices=("at: epoch 7: the robust accuracy fell",),
-        failed_checks=("robustness: range: pixels above 1",),
-    )
+    failed, noticed = FailedCheck(text="robustness: range: pixels above 1"), "at: epoch 7: the robust accuracy fell"
+    found = Summary(findings=(failed, Notice(text=noticed)))
     text = Console(width=100, file=io.StringIO(), record=True)
-    text.print(Group(*verdict_view(found, verbose=False)))
+    text.print(Group(*summary_view(found, verbose=False)))
     assert [line.rstrip() for line in text.export_text().splitlines() if line] == [
         "Noticed in training",
         "  at: epoch 7: the robust accuracy fell",
@@ -219,7 +215,7 @@ def test_interrupted_run_says_how_to_go_on_and_does(tiny: Path, tmp_path: Path) 
     assert (running.returncode, out) == (130, "")
     assert "Traceback" not in err
     assert "stopped in stage at (epoch " in err
-    command = shlex.split(err.split("to go on: ")[1])
+    command = shlex.split(err.split("to resume: ")[1])
     assert (command[0], sorted(command[1:])) == ("surgery", sorted(words))
     assert [entry["event"] for entry in _journal(tmp_path / "run")][-1] == "stopped"
     surgery(*command[1:])

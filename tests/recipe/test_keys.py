@@ -5,7 +5,7 @@ import json
 import pytest
 
 from surgery.errors import InputError
-from surgery.recipe import Sizes, StageRecord, plan_run, shipped, stage_keys, stage_records
+from surgery.recipe import Sizes, StageRecord, preview_run, shipped, stage_keys, stage_records
 from surgery.recipe import keys as keys_module
 
 DATA = "d" * 64
@@ -103,7 +103,7 @@ def test_all_keys_of_a_recipe_differ():
 
 
 def whys(recipe, finished, data=DATA):
-    return {stage.name: (stage.state, stage.why) for stage in plan_run(recipe, finished, data)}
+    return {stage.name: (stage.state, stage.why) for stage in preview_run(recipe, finished, data)}
 
 
 def test_a_plan_says_what_is_there_and_why_the_rest_runs(load):
@@ -141,7 +141,7 @@ def test_without_the_data_nothing_is_known_to_be_there(load):
     assert {state for state, _ in found.values()} == {"will run"}
     assert "data are not here yet" in found["at"][1]
     assert found["atc"] == ("will run", "new")
-    assert all(stage.key is None for stage in plan_run(load(), finished, None))
+    assert all(stage.key is None for stage in preview_run(load(), finished, None))
 
 
 def test_a_key_alone_is_enough_to_be_there(load):
@@ -154,15 +154,15 @@ def test_a_key_alone_is_enough_to_be_there(load):
 def test_records_and_plans_are_json(load):
     for record in stage_records(load(), DATA).values():
         assert StageRecord.from_json(json.loads(json.dumps(record.as_json()))) == record
-    plan = plan_run(load(), {}, DATA, sizes=Sizes(train=570, validation=30, test=100, classes=9))
-    assert json.loads(json.dumps([stage.as_json() for stage in plan]))[0]["parameters"]["epochs"] == 20
+    preview = preview_run(load(), {}, DATA, sizes=Sizes(train=570, validation=30, test=100, classes=9))
+    assert json.loads(json.dumps([stage.as_json() for stage in preview]))[0]["parameters"]["epochs"] == 20
     with pytest.raises(InputError, match="expected the record of a stage"):
         StageRecord.from_json({"key": "x"})
 
 
 def test_the_cost_counts_passes(load):
     sizes = Sizes(train=570, validation=30, test=100, classes=9)
-    found = {stage.name: stage.passes for stage in plan_run(load(), {}, None, sizes=sizes)}
+    found = {stage.name: stage.passes for stage in preview_run(load(), {}, None, sizes=sizes)}
     assert found["at"] == 20 * 570 * 11 + 10 * 30 * 21
     assert found["atc"] == 20 * 570 * 12 + 20 * 30
     assert found["robustness"] == 100 * (1 + 1 + 30)

@@ -94,7 +94,7 @@ EDITS = {
         'superclasses = §"gpa"',
         "superclasses: expected an integer of at .*'gap' or .*'gap'",
     ),
-    "name": ("[stage.robustness]", '[stage.§"rob ust"]', "'rob ust' is no name; a letter first"),
+    "name": ("[stage.robustness]", '[stage.§"rob ust"]', "'rob ust' is not a valid name; use a letter first"),
     "date": ("{ width = 8 }", "§{ width = 1979-05-27 }", "arguments: dates and times mean nothing here"),
     "section": ("[model]", "[§modle]", "unknown key 'modle'; did you mean 'model'"),
     "no network": (

@@ -16,9 +16,13 @@ import torch
 
 from surgery.errors import InputError
 from surgery.models import Checkpoint, build, save_checkpoint
-from surgery.recipe import load_recipe, stages
-from surgery.recipe.running import RunFolder, differences, run_recipe
-from surgery.recipe.running.folder import FolderChunks
+from surgery.recipe import load_recipe
+from surgery.run import RunFolder, differences, run_recipe
+from surgery.stages.attack import Accuracy, Difference
+from surgery.stages.cluster import FoundSuperclasses
+from surgery.stages.features import FeaturesStage
+from surgery.stages.findings import Contrast
+from surgery.stages.folder import FolderChunks
 from surgery.store import Group, Variable, list_groups, read_group, write_group, write_groups
 
 TINY = """\
@@ -145,7 +149,7 @@ ATTACK_KINDS = ("confusion", "features", "report")
 
 def test_a_finished_run_runs_nothing(folder: Path, finished: Path) -> None:
     heard = []
-    again = run(TINY, folder, report=heard.append)
+    again = run(TINY, folder, listener=heard.append)
     assert (again.ran, list(again.cached)) == ((), STAGES)
     assert [progress.state for progress in heard] == ["cached"] * len(STAGES)
     assert (folder / "results.h5").read_bytes() == (finished / "results.h5").read_bytes()
@@ -173,7 +177,7 @@ def test_other_training_reruns_what_follows_from_it(folder: Path) -> None:
 
 
 def test_a_raised_version_reruns_the_stage(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(stages.VERSIONS, "features", stages.VERSIONS["features"] + 1)  # pyright: ignore
+    monkeypatch.setattr(FeaturesStage, "version", FeaturesStage.version + 1)
     assert list(run(TINY, folder).ran) == ["features", "report"]
 
 
@@ -219,11 +223,11 @@ def test_a_stopped_run_goes_on_and_ends_as_an_undisturbed_one(
 ) -> None:
     folder = tmp_path / "run"
     with pytest.raises(StoppedError):
-        run(TINY, folder, report=stop_at(stage, done))
+        run(TINY, folder, listener=stop_at(stage, done))
     before = [item.name for item in list_groups(folder)] if (folder / "results.h5").exists() else []
     assert before == STAGES[: STAGES.index(stage)]
     heard = []
-    again = run(TINY, folder, report=heard.append)
+    again = run(TINY, folder, listener=heard.append)
     assert list(again.ran) == STAGES[STAGES.index(stage) :]
     first = next(progress for progress in heard if progress.stage == stage and progress.done)
     assert first.done >= done or stage == "confusion", "batches are not trained on again"
@@ -235,13 +239,13 @@ def test_a_stopped_run_goes_on_and_ends_as_an_undisturbed_one(
 KILL = """\
 import os, signal, sys
 from surgery.recipe import load_recipe
-from surgery.recipe.running import run_recipe
+from surgery.run import run_recipe
 
 def listen(progress):
     if (progress.stage, progress.state) == (sys.argv[3], "running") and progress.done >= int(sys.argv[4]):
         os.kill(os.getpid(), signal.SIGKILL)
 
-run_recipe(load_recipe(sys.argv[1]), sys.argv[2], report=listen)
+run_recipe(load_recipe(sys.argv[1]), sys.argv[2], listener=listen)
 """
 
 
@@ -291,7 +295,7 @@ def test_missing_checkpoints_are_made_again(folder: Path, finished: Path) -> Non
 def test_a_missing_best_checkpoint_takes_no_new_training(folder: Path) -> None:
     (folder / "checkpoints" / "at" / "best.safetensors").unlink()
     heard = []
-    assert list(run(TINY, folder, report=heard.append).ran) == ["at"]
+    assert list(run(TINY, folder, listener=heard.append).ran) == ["at"]
     assert not [progress for progress in heard if progress.done]
 
 
@@ -323,7 +327,7 @@ def test_checkpoints_of_a_later_unfinished_run_are_not_taken_for_those_of_a_fini
 ) -> None:
     longer = changed(TINY, "epochs = 2\n", "epochs = 3\n")
     with pytest.raises(StoppedError):
-        run(longer, folder, report=stop_at("std", 7))
+        run(longer, folder, listener=stop_at("std", 7))
     assert (folder / "checkpoints" / "std" / "best.safetensors").exists()
     assert list(run(TINY, folder).ran) == ["std"]
     check_same(folder, finished)
@@ -347,7 +351,7 @@ def test_figures_are_drawn_again_where_they_are_missing_and_removed_where_they_a
     assert list(run(only, folder).ran) == ["report"]
     assert sorted(path.name for path in folder.glob("figures/*.png")) == ["mine.png", "std-history.png"]
     assert RunFolder(path=folder).figures_of("report") == ("figures/std-history.png",)
-    assert done.verdict.accuracies == ()
+    assert done.summary.of(Accuracy.section) == []
 
 
 # Sources of networks, matrices, hierarchies
@@ -419,38 +423,41 @@ def test_data_without_a_hierarchy_has_superclasses_without_scores(tmp_path: Path
         '[stage.groups]\nkind = "cluster"\nmap = "map"\nsuperclasses = "gap"\n'
     )
     done = run(text, tmp_path / "run")
-    assert done.verdict.contrasts == ()
-    [found] = done.verdict.superclasses
+    assert done.summary.of(Contrast.section) == []
+    [found] = done.summary.of(FoundSuperclasses.section)
     assert (found.adjusted_rand_index, found.p_value) == (None, None)
     assert sum(map(len, found.groups)) == 10
 
 
-# The verdict
+# The summary
 
 
 def test_two_models_are_set_against_each_other_on_the_same_images(finished: Path, folder: Path) -> None:
-    found = run(TINY, folder).verdict
-    assert {(row.model, row.attack) for row in found.accuracies} == {
+    found = run(TINY, folder).summary
+    assert {(row.model, row.attack) for row in found.of(Accuracy.section)} == {
         (model, attack) for model in ("std.best", "atc.last") for attack in ("natural", "fgsm", "pgd", "worst case")
     }
-    assert [(row.first, row.second, row.attack) for row in found.differences] == [
+    assert [(row.first, row.second, row.attack) for row in found.of(Difference.section)] == [
         ("std.best", "atc.last", attack) for attack in ("natural", "fgsm", "pgd")
     ]
     one, other = (read_group(finished, name)["correct"][2].astype(int) for name in ATTACKS)
-    pgd = found.differences[-1]
+    pgd = found.of(Difference.section)[-1]
     assert pgd.difference == pytest.approx(other.mean() - one.mean())
     assert 0.0 <= pgd.p_value <= 1.0
-    assert [(row.model, row.matrix) for row in found.contrasts] == [
-        *(("at.best", "C"), ("at.best", "C centred"), ("at.best", "M")),
+    assert [(row.model, row.matrix) for row in found.of(Contrast.section)] == [
+        *(("at.best", "C"), ("at.best", "C centered"), ("at.best", "M")),
     ]
     assert list(read_group(folder, "report")["verdict"]) == found.lines()
-    assert "atc.last against std.best" in "\n".join(found.lines())
+    assert "atc.last - std.best" in "\n".join(found.lines())
 
 
 def test_attacks_of_one_name_with_other_settings_are_not_compared(tmp_path: Path) -> None:
     attack = '\n[stage.{}]\nkind = "attack"\nmodel = "std.{}"\nattacks.fgsm = {{ kind = "fgsm", epsilon = {} }}\n'
     text = HEAD + attack.format("first", "best", 0.01) + attack.format("second", "last", 0.02)
-    found = run(text, tmp_path / "run").verdict
-    assert [row.attack for row in found.differences] == ["natural"]
-    shown = run(text + attack.format("third", "last", 0.01), tmp_path / "run").verdict
-    assert [(row.attack, row.second) for row in shown.differences] == [("natural", "std.last"), ("fgsm", "std.last")]
+    found = run(text, tmp_path / "run").summary
+    assert [row.attack for row in found.of(Difference.section)] == ["natural"]
+    shown = run(text + attack.format("third", "last", 0.01), tmp_path / "run").summary
+    assert [(row.attack, row.second) for row in shown.of(Difference.section)] == [
+        ("natural", "std.last"),
+        ("fgsm", "std.last"),
+    ]

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from surgery.stages.train import SERIES
 from surgery.store import Coordinate, Group, Variable, write_groups
-from surgery.store.stages.training import SERIES
 
 ROOT = Path(__file__).parent.parent.parent
 PAGE = (ROOT / "docs" / "store.md").read_text(encoding="utf-8")

@@ -17,7 +17,15 @@ from surgery.attack.outcomes import worst_of
 from surgery.hierarchy import Hierarchy, cluster
 from surgery.linear import AffineCertificate, LinearMap, correlate
 from surgery.linear.features import ClassMeans
-from surgery.store import Group, Variable, open_tree, read_group, stages, write_groups
+from surgery.stages.attack import robustness_group
+from surgery.stages.cluster import hierarchy_group
+from surgery.stages.confusion import confusion_group
+from surgery.stages.extract import linear_group
+from surgery.stages.features import features_group
+from surgery.stages.linearize import graph_group
+from surgery.stages.report import summary_group
+from surgery.stages.train import training_group
+from surgery.store import Group, Variable, open_tree, read_group, write_groups
 from surgery.store.exporting import group_dict, write_csv, write_npz
 from surgery.train import EpochRecord, Notice, Trained
 
@@ -103,14 +111,12 @@ def hierarchy_groups() -> Iterator[Group]:
         class_names=None,
         provenance={"model": "ResNet", "node": "output"},
     )
-    yield stages.linear_group(
-        map, certificate=CERTIFICATE, class_names=CLASSES, provenance=PROVENANCE, name="linear@seed-0"
-    )
+    yield linear_group(map, certificate=CERTIFICATE, class_names=CLASSES, provenance=PROVENANCE, name="linear@seed-0")
     C = correlate(map).double()
     found = cluster(C, superclasses=2, class_names=CLASSES)
     for name, reference in (("scored", KNOWN), ("found", None)):
         scores = None if reference is None else found.scores(C, reference, permutations=20)
-        yield stages.hierarchy_group(
+        yield hierarchy_group(
             found, scores=scores, reference=reference, centered=False, provenance=PROVENANCE, name=name
         )
 
@@ -121,10 +127,10 @@ def all_groups() -> list[Group]:
     features = ClassMeans.empty(len(CLASSES)).add(torch.randn(8, 5, generator=GENERATOR), torch.arange(8) % 4)
     check = Check(name="more steps: pgd", passed=False, detail="7 of 8")
     return [
-        stages.training_group(trained({"loss": 1.0}), data="CIFAR-10", parameters=7, name="at@seed-0", **common),
-        stages.training_group(trained({}), data="CIFAR-10", parameters=7, name="no_parts", **common),
-        stages.graph_group(CERTIFICATE, rules=["linearize"], edits={"drop-relu": 2}, name="graph", **common),
-        stages.graph_group(
+        training_group(trained({"loss": 1.0}), data="CIFAR-10", parameters=7, name="at@seed-0", **common),
+        training_group(trained({}), data="CIFAR-10", parameters=7, name="no_parts", **common),
+        graph_group(CERTIFICATE, rules=["linearize"], edits={"drop-relu": 2}, name="graph", **common),
+        graph_group(
             AffineCertificate(
                 verdict="nonlinear",
                 reason="relu",
@@ -139,19 +145,13 @@ def all_groups() -> list[Group]:
             **common,
         ),
         *hierarchy_groups(),
-        stages.robustness_group(evaluation((check,)), name="robustness@model-at.best", **of_data),
-        stages.robustness_group(evaluation(()), name="robustness@model-std+seed-1", **of_data),
-        stages.confusion_group(
-            confusion([3, 3, 3, 3]), hierarchy=KNOWN, seed=0, name="confusion@epsilon-0.03", **of_data
-        ),
-        stages.confusion_group(confusion([3, 3, 0, 3]), hierarchy=None, seed=0, name="a_class_is_missing", **of_data),
-        stages.features_group(
-            features, variant="paper", node="flatten", class_names=CLASSES, name="features", **common
-        ),
-        stages.summary_group(
-            ["Accuracy", "  größer: 93.1 %"], ["figures/at@seed-0-history.png"], name="report", **common
-        ),
-        stages.summary_group([], [], name="nothing_to_say", **common),
+        robustness_group(evaluation((check,)), name="robustness@model-at.best", **of_data),
+        robustness_group(evaluation(()), name="robustness@model-std+seed-1", **of_data),
+        confusion_group(confusion([3, 3, 3, 3]), hierarchy=KNOWN, seed=0, name="confusion@epsilon-0.03", **of_data),
+        confusion_group(confusion([3, 3, 0, 3]), hierarchy=None, seed=0, name="a_class_is_missing", **of_data),
+        features_group(features, variant="paper", node="flatten", class_names=CLASSES, name="features", **common),
+        summary_group(["Accuracy", "  größer: 93.1 %"], ["figures/at@seed-0-history.png"], name="report", **common),
+        summary_group([], [], name="nothing_to_say", **common),
     ]
 
 
@@ -288,7 +288,7 @@ def test_blocks_of_m_are_means_without_the_diagonal() -> None:
 
 
 def test_superclasses_are_those_of_the_hierarchy() -> None:
-    make: Callable[..., Group] = stages.hierarchy_group
+    make: Callable[..., Group] = hierarchy_group
     alone = Hierarchy(class_names=("a",), superclass=(0,), merges=(), method="average")
     group = make(alone, scores=None, reference=None, centered=True, provenance={})
     assert [item.name for item in group.variables] == ["superclass", "block_matrix"]

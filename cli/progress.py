@@ -1,0 +1,178 @@
+"""The progress of a run: a list of stages on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from surgery_cli.console import Output, console
+from surgery_cli.stopping import Stop
+
+if TYPE_CHECKING:
+    from surgery.stages import Listener, Stage, StageProgress
+
+SECONDS_BETWEEN_PICTURES = 0.2
+"""How often the list of stages is drawn."""
+
+SECONDS_BETWEEN_LINES = 30.0
+"""How often a stage reports its progress without a terminal."""
+
+
+@dataclass(kw_only=True)
+class Row:
+    """A stage in the list. `begun` and `seconds` are readings of a monotonic clock."""
+
+    name: str
+    kind: str
+    state: str = "waiting"
+    done: int = 0
+    total: int = 0
+    left: float | None = None
+    text: str = ""
+    begun: float = 0.0
+    seconds: float = 0.0
+
+
+@dataclass(kw_only=True)
+class Board:
+    """The state of all stages of a run; a terminal shows it, and the message of an interrupted run quotes it."""
+
+    title: str
+    folder: str
+    rows: list[Row]
+    stop: Stop
+    begun: float = field(default_factory=time.monotonic)
+    ended: bool = False
+
+    @property
+    def current(self) -> Row | None:
+        """The stage that is running, or that was running when the run stopped."""
+        return next((row for row in self.rows if row.state not in ("waiting", "cached", "done")), None)
+
+    @property
+    def finished(self) -> int:
+        return sum(row.state in ("cached", "done") for row in self.rows)
+
+    def update(self, progress: StageProgress) -> Row:
+        """Record the progress of a stage, and return its row."""
+        row, now = self.rows[progress.number - 1], time.monotonic()
+        if row.state == "waiting":
+            row.begun = now
+        row.state, row.left, row.seconds = progress.state, progress.seconds_left, now - row.begun
+        if progress.total:
+            row.done, row.total = progress.done, progress.total
+        if not progress.lasting:
+            row.text = progress.text
+        return row
+
+    def end(self, state: str) -> None:
+        """Record how the run ended: `done`, `stopped` or `failed`."""
+        self.ended = True
+        if self.current is not None:
+            self.current.state = state
+
+
+def board_of(stages: Sequence[Stage], *, title: str, folder: str, stop: Stop) -> Board:
+    """A board on which no stage has begun."""
+    rows = [Row(name=stage.name, kind=stage.kind) for stage in stages]
+    return Board(title=title, folder=folder, rows=rows, stop=stop)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watcher:
+    """Where a run sends its progress, `listener`, and its warnings, `warn`."""
+
+    listener: Listener
+    warn: Callable[[str], None]
+
+
+@contextmanager
+def watching(board: Board, out: Output, *, quiet: bool) -> Iterator[Watcher]:
+    """Show the progress of a run during the block."""
+    if quiet:
+
+        def update(progress: StageProgress) -> None:
+            board.update(progress)
+
+        yield Watcher(listener=update, warn=out.warn)
+    elif sys.stderr.isatty():
+        with _on_terminal(board) as watcher:
+            yield watcher
+    else:
+        yield Watcher(listener=_in_lines(board, out.note), warn=out.warn)
+
+
+@contextmanager
+def _on_terminal(board: Board) -> Iterator[Watcher]:
+    """The list of stages at the bottom, redrawn as it changes; lines that stay are printed above it."""
+    from rich.live import Live
+
+    from surgery_cli.show.board import BoardView, lasting_line
+
+    # A thread of our own draws the list: rich's thread reads the position of the list and draws it in two steps, so
+    # lines that are printed between the two get lost.
+    drawing = threading.Lock()
+
+    def say(name: str, text: str) -> None:
+        with drawing:
+            live.console.print(lasting_line(name, text))
+
+    def listen(progress: StageProgress) -> None:
+        row = board.update(progress)
+        if progress.lasting and progress.state == "running":
+            say(row.name, progress.text)
+
+    live = Live(BoardView(board=board), console=console(sys.stderr), auto_refresh=False)
+    with live, _every(SECONDS_BETWEEN_PICTURES, live.refresh, drawing):
+        yield Watcher(listener=listen, warn=lambda text: say("", f"warning: {text}"))
+
+
+@contextmanager
+def _every(seconds: float, act: Callable[[], None], lock: threading.Lock) -> Iterator[None]:
+    """Call `act` every few `seconds` during the block, holding the lock."""
+    over = threading.Event()
+
+    def repeat() -> None:
+        while not over.wait(seconds):
+            with lock:
+                act()
+
+    thread = threading.Thread(target=repeat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _in_lines(board: Board, say: Callable[[str], None]) -> Listener:
+    """A line for the beginning and the end of each stage and for each epoch; a long stage reports now and then."""
+    from surgery_cli.show.board import progress_words
+    from surgery_cli.show.pieces import count
+
+    total = len(board.rows)
+    said: dict[int, float] = {}
+    say(f"{board.title}: {count(total, 'stage')}, in {board.folder}")
+
+    def listen(progress: StageProgress) -> None:
+        begins = board.rows[progress.number - 1].state == "waiting"
+        row, now = board.update(progress), time.monotonic()
+        head = f"[{progress.number:{len(str(total))}}/{total}] {row.name}"
+        if progress.state == "cached":
+            say(f"{head} ({row.kind}): up to date, skipped")
+        elif progress.state == "done":
+            say(f"{head}: done, {progress.text}")
+        elif begins:
+            said[progress.number] = now
+            say(f"{head} ({row.kind})")
+        elif progress.lasting or now - said[progress.number] >= SECONDS_BETWEEN_LINES:
+            said[progress.number] = now
+            say(f"{head}: {progress.text if progress.lasting else progress_words(row)}")
+
+    return listen

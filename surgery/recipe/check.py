@@ -1,0 +1,86 @@
+"""All mistakes of a recipe whose matrix is resolved: in tables, references, and files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from surgery.errors import InputError
+from surgery.files import existing_file
+from surgery.recipe.document import Document
+from surgery.recipe.links import check_links
+from surgery.recipe.problems import Problem
+from surgery.recipe.schema import RecipeFile
+from surgery.rewrite import load_rules
+from surgery.stages.fields import FilePath, RuleSetName
+from surgery.validation import findings
+
+Files = dict[tuple[str, Any], InputError | None]
+"""The files and rulesets that were checked before, with their errors."""
+
+
+def check(document: Document, files: Files) -> Iterator[Problem]:
+    """All mistakes of a recipe without a matrix; `files` is added to, so that each file is read once."""
+    try:
+        RecipeFile.model_validate(document.data)
+    except ValidationError as error:
+        for finding in findings(error, RecipeFile, document.data):
+            place = document.place(finding.location, on_key=finding.on_key)
+            yield Problem(place=place, message=finding.message, hint=finding.hint)
+    yield from check_links(document)
+    yield from _check_files(document, files)
+    data = document.data.get("data")
+    nothing_held_out = isinstance(data, dict) and data.get("validation") == 0
+    for name, table in document.stages.items():
+        if table.get("kind") == "train":
+            yield from _check_train(name, table, document, nothing_held_out=nothing_held_out)
+        elif nothing_held_out and table.get("split") == "validation":
+            message = f"split: the data have no validation images that stage {name} could use"
+            hint = "hold some out with data.validation, as 0.05; or choose the split test"
+            yield Problem(place=document.place(("stage", name, "split")), message=message, hint=hint)
+
+
+def _check_train(
+    name: str, table: Mapping[str, Any], document: Document, *, nothing_held_out: bool
+) -> Iterator[Problem]:
+    """A train stage needs a network and images to select on, which other tables give."""
+    if "network" not in table:
+        place, message = document.place(("stage", name)), f"stage {name} has no network to train"
+        yield Problem(place=place, message=message, hint="give the recipe a table [model], or the stage `network`")
+    select = table.get("select")
+    select = select if isinstance(select, dict) else {}
+    if nothing_held_out and select.get("on", "validation") == "validation" and select.get("every") != 0:
+        message = f"validation: no images are held out on which stage {name} could select its best epoch"
+        hint = "hold some out, as 0.05; or set select.every = 0 in the stage: then its last epoch is the best"
+        yield Problem(place=document.place(("data", "validation")), message=message, hint=hint)
+
+
+def _check_files(document: Document, files: Files) -> Iterator[Problem]:
+    """Files and rulesets that the recipe names and that cannot be read."""
+    for visited in document.visited:
+        for marker in visited.markers:
+            if not isinstance(visited.value, str) or not isinstance(marker, (FilePath, RuleSetName)):
+                continue
+            if (visited.value, marker) not in files:
+                files[visited.value, marker] = _check_file(visited.value, marker)
+            told = files[visited.value, marker]
+            if told is not None:
+                yield Problem(place=document.place(visited.location), message=told.message, hint=told.hint)
+
+
+def _check_file(text: str, marker: Any) -> InputError | None:
+    try:
+        if isinstance(marker, RuleSetName):
+            load_rules(text)
+        elif isinstance(marker, FilePath) and marker.content and marker.fits(text):
+            if os.path.exists(text) and not os.path.isfile(text):  # noqa: PTH110, PTH113 - these never raise
+                return InputError(f"{text}: not a file")
+            existing_file(text)
+    except InputError as error:
+        return error
+    except (OSError, ValueError) as error:
+        return InputError(f"{text}: cannot be read: {error}")
+    return None

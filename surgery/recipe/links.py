@@ -1,0 +1,219 @@
+"""References between the stages of a recipe, with their places, and the mistakes in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from surgery.errors import InputError, suggest
+from surgery.hierarchy import NAMED, named
+from surgery.recipe.document import Document
+from surgery.recipe.problems import Problem
+from surgery.stages.fields import DATA, FilePath, Reference
+from surgery.stages.registry import KINDS, table_of
+from surgery.toml import Location
+from surgery.validation import shown
+
+CHECKPOINTS = ("best", "last")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Link:
+    """A reference of a stage: `role` is the dotted key under which it stands, `target` the stage that it names."""
+
+    stage: str
+    role: str
+    location: Location
+    text: str
+    target: str
+    checkpoint: str | None
+    reference: Reference
+
+
+def links(document: Document) -> Iterator[Link]:
+    """All references in a recipe, right or wrong, of stages whose kind is known."""
+    for visited in document.visited:
+        for marker in visited.markers:
+            if isinstance(marker, Reference) and isinstance(visited.value, str):
+                yield _link(visited.location, visited.value, marker)
+    # Which keys of an extension are references is written in its class, which is not imported here: so every text
+    # that names a stage is one.
+    for name, table in document.stages.items():
+        if isinstance(table.get("kind"), str) and table["kind"] not in KINDS:
+            for location, text in _texts(table, ("stage", name)):
+                link = _link(location, text, Reference(kinds=(), checkpoint=True))
+                named = link.target in document.stages and link.checkpoint in (None, *CHECKPOINTS)
+                if named and location[2:] != ("kind",):
+                    yield link
+
+
+def _texts(value: Any, location: Location) -> Iterator[tuple[Location, str]]:
+    if isinstance(value, str):
+        yield location, value
+    elif isinstance(value, (dict, list)):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _texts(item, (*location, key))
+
+
+def inputs_of(document: Document) -> dict[str, tuple[Link, ...]]:
+    """For each stage the references that lead to other stages; a report that names none refers to all."""
+    tables = document.stages
+    found: dict[str, list[Link]] = {name: [] for name in tables}
+    for link in links(document):
+        if link.target in tables and link.stage in tables:
+            found[link.stage].append(link)
+    for name, table in tables.items():
+        if gathers(table) and "stages" not in table:
+            found[name] += _all_others(name, tables)
+    return {name: tuple(inner) for name, inner in found.items()}
+
+
+def gathers(table: Mapping[str, Any]) -> bool:
+    """Whether a stage is about all repetitions of its inputs at once, as a report is."""
+    return table_of(table.get("kind")).gathers
+
+
+def check_links(document: Document) -> Iterator[Problem]:
+    """Wrong references: to stages that do not exist or are of the wrong kind, and in circles."""
+    tables = document.stages
+    for link in links(document):
+        told = _check(link, tables)
+        if told is not None:
+            yield Problem(place=document.place(link.location), message=told[0], hint=told[1])
+    yield from _cycles(document)
+
+
+def _link(location: Location, text: str, reference: Reference) -> Link:
+    target, dot, checkpoint = text.partition(".")
+    if not (reference.checkpoint and dot):
+        target, checkpoint = text, None
+    return Link(
+        stage=str(location[1]),
+        role=".".join(map(str, location[2:])),
+        location=location,
+        text=text,
+        target=target,
+        checkpoint=checkpoint,
+        reference=reference,
+    )
+
+
+def _all_others(name: str, tables: Mapping[str, Mapping[str, Any]]) -> list[Link]:
+    others = [other for other, table in tables.items() if not gathers(table)]
+    return [
+        Link(
+            stage=name,
+            role=f"stages.{index}",
+            location=("stage", name),
+            text=other,
+            target=other,
+            checkpoint=None,
+            reference=Reference(kinds=()),
+        )
+        for index, other in enumerate(others)
+    ]
+
+
+def _check(link: Link, tables: Mapping[str, Mapping[str, Any]]) -> tuple[str, str | None] | None:
+    """The message and hint for a wrong reference; None for a right one."""
+    table = tables.get(link.target)
+    if table is None:
+        return _check_hierarchy(link, tables) if link.reference.or_hierarchy else _missing(link, tables)
+    kind = table.get("kind")
+    if isinstance(kind, str) and not _fits(table, link):
+        fitting = _of_kind(link, tables)
+        near = [name for name in fitting if _names(tables[name], link.target)] or fitting
+        return (
+            f"{_key(link)} = {shown(link.text)} is {_article(kind)} stage; expected {_article(_kinds(link))}",
+            f"did you mean {' or '.join(map(repr, near[:3]))}?" if near else f"there is no {_kinds(link)}",
+        )
+    return _check_checkpoint(link)
+
+
+def _check_checkpoint(link: Link) -> tuple[str, str | None] | None:
+    if link.checkpoint is None or link.checkpoint in CHECKPOINTS:
+        return None
+    hint = suggest(link.checkpoint, CHECKPOINTS)
+    return f"{_key(link)} = {shown(link.text)}: the checkpoints of a train stage are best and last", hint
+
+
+def _check_hierarchy(link: Link, tables: Mapping[str, Mapping[str, Any]]) -> tuple[str, str | None] | None:
+    if link.text == DATA or FilePath(suffixes=(".toml", ".json")).fits(link.text):
+        return None
+    try:
+        named(link.text)
+    except InputError:
+        known = [*_of_kind(link, tables), DATA, *NAMED]
+        hint = suggest(link.text, known) or f"there are {', '.join(known)}, and files"
+        return f"{_key(link)} = {shown(link.text)}: no stage or known hierarchy is called that", hint
+    return None
+
+
+def _missing(link: Link, tables: Mapping[str, Mapping[str, Any]]) -> tuple[str, str | None]:
+    fitting = _of_kind(link, tables)
+    hint = suggest(link.target, fitting) or suggest(link.target, tables)
+    listed = f"there are {', '.join(fitting)}" if fitting else f"there is no {_kinds(link)}"
+    return f"{_key(link)} = {shown(link.text)}: no stage is called {shown(link.target)}", hint or listed
+
+
+def _of_kind(link: Link, tables: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    return [name for name, table in tables.items() if _fits(table, link)]
+
+
+def _fits(table: Mapping[str, Any], link: Link) -> bool:
+    """Whether the reference may lead to the stage with this table."""
+    return table.get("kind") in link.reference.kinds if link.reference.kinds else not gathers(table)
+
+
+def _names(table: Mapping[str, Any], target: str) -> bool:
+    """Whether a stage refers to `target`: then it probably is the stage that was meant."""
+    return any(isinstance(value, str) and value.partition(".")[0] == target for value in table.values())
+
+
+def _kinds(link: Link) -> str:
+    kinds = link.reference.kinds
+    return f"{' or '.join(kinds)} stage" if kinds else "stage that is not a report"
+
+
+def _article(words: str) -> str:
+    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
+
+
+def _key(link: Link) -> str:
+    """The key under which the reference stands."""
+    return next(str(part) for part in reversed(link.location) if isinstance(part, str))
+
+
+def _cycles(document: Document) -> Iterator[Problem]:
+    """One problem for each circle of stages, at the reference that closes it."""
+    inputs = inputs_of(document)
+    done: set[str] = set()
+    for start in inputs:
+        yield from _circles_from(start, inputs, done, document)
+
+
+def _circles_from(
+    start: str, inputs: Mapping[str, tuple[Link, ...]], done: set[str], document: Document
+) -> Iterator[Problem]:
+    """Depth first without recursion: `path` is the stages that wait, each with what is left of its references."""
+    path: list[tuple[str, list[Link]]] = [] if start in done else [(start, list(inputs[start]))]
+    while path:
+        name, left = path[-1]
+        if not left:
+            done.add(name)
+            path.pop()
+            continue
+        link = left.pop(0)
+        waiting = [item for item, _ in path]
+        if link.target in waiting:
+            yield _circle(document, link, waiting[waiting.index(link.target) :])
+        elif link.target not in done:
+            path.append((link.target, list(inputs[link.target])))
+
+
+def _circle(document: Document, link: Link, waiting: Sequence[str]) -> Problem:
+    message = f"stages wait for each other: {' -> '.join([*waiting, link.target])}"
+    if len(waiting) == 1:
+        message = f"stage {link.target!r} refers to itself"
+    return Problem(place=document.place(link.location), message=message, hint="no stage can run first")

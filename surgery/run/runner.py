@@ -1,0 +1,208 @@
+"""`run_recipe`: run every stage whose result is not in the run folder yet, one after the other."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from surgery.data import Dataset
+from surgery.errors import SurgeryError
+from surgery.files import write_atomically
+from surgery.plugins import current_folder_last
+from surgery.recipe import Recipe, StageRecord, stage_records
+from surgery.recipe.recipe import extension_reference
+from surgery.run.distributed import Team, assembled
+from surgery.run.resume import finished
+from surgery.stages import Context, Finished, Listener, RunFolder, Stage, StageProgress, Summary, summarize
+from surgery.stages.fields import ExtensionName
+from surgery.stages.stage import model_of
+from surgery.store import folder_lock
+from surgery.train.engine import find_device
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A complete run: its folder, what it found, which stages ran, and which were finished before."""
+
+    folder: RunFolder
+    summary: Summary
+    ran: tuple[str, ...]
+    cached: tuple[str, ...]
+
+
+def run_recipe(
+    recipe: Recipe,
+    folder: str | Path,
+    *,
+    stages: tuple[str, ...] | None = None,
+    device: str | None = None,
+    download: bool = False,
+    listener: Listener | None = None,
+) -> Run:
+    """Run the stages that are not finished in `folder`; after an interruption the same call resumes.
+
+    `stages`: only these and what they read; all by default. `device`: by default a GPU if there is one. `listener`:
+    called with everything that happens; an exception that it raises stops the run, and finished stages stay.
+
+    Under a launcher such as `torchrun`, every process calls this with the same arguments: they train together, and the
+    first process does everything else and is the only one that writes and reports.
+
+    Raises InputError for data or files that do not exist, StoreError if another process writes to the folder, and the
+    errors of the stages.
+    """
+    names = [stage.name for stage in wanted_stages(recipe, stages)]
+    home = find_device(device)
+    where = RunFolder(path=Path(folder))
+    where.make()
+    with assembled(home) as team, folder_lock(where.path) if team.leads else nullcontext(), current_folder_last():
+        # The leader loads first: it may have to download the data, and it fills the cache of decoded images.
+        data = recipe.data.load(download=download) if team.leads else None
+        team.told(None)
+        data = recipe.data.load() if data is None else data
+        if team.leads:
+            write_atomically(where.path / "recipe.toml", recipe.text.encode())
+            where.log("run", recipe=recipe.name, source=recipe.source, device=str(home), data=data.title)
+            for extension in recipe.extensions():
+                where.log("import", extension=extension.reference, file=str(extension.path))
+        # Keys are those of the recipe as it was written: the classes of extensions add their own defaults.
+        records = stage_records(recipe, data.digest)
+        runner = _Runner(
+            recipe=recipe.imported(),
+            names=names,
+            records=records,
+            folder=where,
+            data=data,
+            device=str(home),
+            team=team,
+            listener=listener if listener is not None and team.leads else lambda progress: None,
+        )
+        ran = runner.run()
+        if team.leads:
+            if len(names) == len(recipe.stages):  # otherwise other stages may have begun in an earlier run
+                where.clear_chunks()
+            where.log("end", ran=ran)
+        team.told(None)  # the others read the store only now that it is complete
+        return Run(
+            folder=where,
+            summary=summarize(runner.finished(names)),
+            ran=tuple(ran),
+            cached=tuple(name for name in names if name not in ran),
+        )
+
+
+def wanted_stages(recipe: Recipe, names: Sequence[str] | None) -> tuple[Stage, ...]:
+    """The stages of these names, with or without the values of a matrix, and all that they read; None means all.
+
+    Raises InputError for a name that no stage has.
+    """
+    if names is None:
+        return recipe.stages
+    for name in names:
+        if not any(name in (stage.name, stage.base) for stage in recipe.stages):
+            recipe.stage(name)
+    wanted = {stage.name for stage in recipe.stages if stage.name in names or stage.base in names}
+    for stage in reversed(recipe.stages):
+        if stage.name in wanted:
+            wanted |= {item.stage for item in stage.inputs.values()}
+    return tuple(stage for stage in recipe.stages if stage.name in wanted)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Runner:
+    """A run under way. `names`: of the wanted stages, in order. `records`: of all stages, by name."""
+
+    recipe: Recipe
+    names: Sequence[str]
+    records: Mapping[str, StageRecord]
+    folder: RunFolder
+    data: Dataset
+    device: str
+    team: Team
+    listener: Listener
+
+    def run(self) -> list[str]:
+        """Run the stages that are not finished, and return their names."""
+        ran: list[str] = []
+        for number, name in enumerate(self.names, start=1):
+            stage, record = self.recipe.stage(name), self.records[name]
+            progress = StageProgress(stage=name, kind=stage.kind, number=number, count=len(self.names), state="cached")
+            before = finished(self.folder).get(name) if self.team.leads else None
+            if self.team.told(before is not None and before.key == record.key):
+                self.listener(progress)
+                continue
+            context = self._context(stage, replace(progress, state="running"))
+            if self.team.leads:
+                self._run_stage(context)
+            elif stage.parameters.collective:
+                stage.parameters.run(context)
+            ran.append(name)
+            seconds = time.perf_counter() - context.started
+            self.listener(replace(progress, state="done", text=f"{seconds:.1f} s", lasting=True))
+        return ran
+
+    def finished(self, names: Sequence[str]) -> list[Finished]:
+        """These stages, which are finished."""
+        stages = {stage.name: stage for stage in self.recipe.stages}
+        return [
+            Finished(
+                stage=stages[name],
+                model=model_of(stages[name], stages),
+                folder=self.folder,
+                data=self.data.title,
+                known=self.data.hierarchy,
+            )
+            for name in names
+        ]
+
+    def _context(self, stage: Stage, progress: StageProgress) -> Context:
+        record = self.records[stage.name]
+        # An extension's table need not have a seed; its stage has one, as the recipe's documentation says.
+        seed = record.parameters.get("seed")
+        reads = [item.stage for item in stage.inputs.values()] if stage.parameters.gathers else []
+        return Context(
+            stage=stage,
+            key=record.key,
+            record=json.dumps(record.as_json(), ensure_ascii=False),
+            recipe=self.recipe.text,
+            seed=self.recipe.seed if seed is None else seed,
+            reads=tuple(self.finished(reads)),
+            extensions=_architectures(self.recipe),
+            folder=self.folder,
+            data=self.data,
+            device=self.device,
+            progress=progress,
+            listener=self.listener,
+            started=time.perf_counter(),
+            leads=self.team.leads,
+        )
+
+    def _run_stage(self, context: Context) -> None:
+        name, kind = context.name, context.stage.kind
+        self.folder.log("start", stage=name, kind=kind, key=context.key)
+        context.tell()
+        try:
+            group = context.stage.parameters.run(context)
+        except BaseException as error:
+            what = "failed" if isinstance(error, Exception) else "stopped"
+            self.folder.log(what, stage=name, error=f"{type(error).__name__}: {error}")
+            if isinstance(error, SurgeryError):
+                error.message = f"stage {name}: {error.message}"
+            raise
+        self.folder.write(group)
+        self.folder.chunks(name, context.key).clear()
+        self.folder.log("done", stage=name, seconds=round(time.perf_counter() - context.started, 3))
+
+
+def _architectures(recipe: Recipe) -> Mapping[str, str]:
+    """The architectures of train stages that are extensions, by stage."""
+    marker = ExtensionName(group="surgery.architectures")
+    found = {}
+    for stage in recipe.stages:
+        network = getattr(stage.parameters, "network", None)
+        if stage.kind == "train" and network is not None and extension_reference(network.architecture, marker):
+            found[stage.name] = network.architecture
+    return found

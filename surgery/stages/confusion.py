@@ -1,0 +1,156 @@
+"""The stage kind `confusion`: the attack confusion matrix M (paper, section 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from surgery.attack import Confusion, confusion_matrix
+from surgery.hierarchy import Hierarchy
+from surgery.stages.attack import evaluation_warnings
+from surgery.stages.attack_tables import AttackTable
+from surgery.stages.findings import Contrast, Finding
+from surgery.stages.sources import SearchStage
+from surgery.stages.stage import Context, Figures, Finished, Sizes, as_array
+from surgery.store import Coordinate, Group, Variable, class_coordinates
+
+
+class ConfusionStage(SearchStage):
+    """Where an attack moves the images of each class: the matrix M (paper, section 7)."""
+
+    heading: ClassVar[str] = "Stage `confusion`"
+    sections = (Contrast.section,)
+
+    kind: Literal["confusion"] = Field(description="The attack confusion matrix M.")
+    attack: AttackTable = Field(description="The attack.")
+    targeted: bool = Field(
+        default=False, description="Towards every other class in turn, instead of away from the label."
+    )
+
+    def passes(self, sizes: Sizes) -> int:
+        rounds = sizes.classes - 1 if self.targeted else 1
+        return sizes.of(self.split, self.images) * (1 + rounds * self.attack.steps_in_all())
+
+    def run(self, context: Context) -> Group:
+        """Attack, starting after the last chunk of an interrupted run."""
+        with evaluation_warnings(context):
+            result = confusion_matrix(
+                context.network(self.file, self.network),
+                self.images_of(context.data),
+                self.attack.value(),
+                targeted=self.targeted,
+                batch_size=self.batch_size,
+                seed=context.seed,
+                device=context.device,
+                engine=self.engine.value(),
+                chunks=context.folder.chunks(context.name, context.key),
+                progress=context.steps("attacking"),
+            )
+        return confusion_group(
+            result,
+            class_names=context.data.class_names,
+            hierarchy=context.data.hierarchy,
+            data=context.data.title,
+            seed=context.seed,
+            provenance=context.provenance(),
+            name=context.name,
+        )
+
+    def draw(self, finished: Finished) -> Figures:
+        from surgery.report import figures
+
+        names, M = tuple(map(str, finished.group["class"])), finished.group["confusion"]
+        known = finished.known_for(names)
+        title = f"{finished.title}, targeted" if finished.group.attributes["targeted"] else finished.title
+        return {"matrix": lambda: figures.confusion(M, names, hierarchy=known, title=title)}
+
+    def findings(self, finished: Finished) -> Iterable[Finding]:
+        attributes = finished.group.attributes
+        if "block_contrast" in attributes:
+            yield Contrast(
+                stage=finished.stage.name,
+                model=finished.model,
+                matrix="M targeted" if attributes["targeted"] else "M",
+                block_contrast=float(attributes["block_contrast"]),
+            )
+
+
+MEANING = {
+    False: "share of the images of a class that the attack turns into the other class; the diagonal: what stays right",
+    True: "share of the images of a class that reach the other class as the target; the diagonal: what reaches none",
+}
+"""What an entry of M says, untargeted and targeted."""
+
+
+def confusion_group(
+    confusion: Confusion,
+    *,
+    class_names: tuple[str, ...],
+    hierarchy: Hierarchy | None,
+    data: str,
+    seed: int,
+    provenance: Mapping[str, str],
+    name: str = "confusion",
+) -> Group:
+    """M with its counts (section 7), and its blocks where `hierarchy` says which classes belong together."""
+    matrix = Variable(
+        name="confusion",
+        data=as_array(confusion.matrix),
+        dimensions=("class", "class_other"),
+        long_name="attack confusion matrix",
+        comment=MEANING[confusion.targeted],
+    )
+    counts = Variable(
+        name="count",
+        data=as_array(confusion.counts),
+        dimensions=("class", "class_other"),
+        long_name="number of images behind an entry of the attack confusion matrix",
+    )
+    images = Variable(
+        name="images",
+        data=as_array(confusion.images_per_class),
+        dimensions=("class",),
+        long_name="number of images of a class",
+    )
+    coordinates, variables = list(class_coordinates(class_names)), [matrix, counts, images]
+    attributes: dict[str, Any] = {
+        "data": data,
+        "targeted": int(confusion.targeted),
+        "seed": seed,
+        "search": "; ".join(confusion.notes),
+    }
+    if hierarchy is not None:
+        labels = hierarchy.names or tuple(str(number) for number in range(hierarchy.num_superclasses))
+        coordinates += [
+            Coordinate(name="superclass", values=labels, long_name="superclass"),
+            Coordinate(name="superclass_other", values=labels, long_name="the other superclass of a pair"),
+        ]
+        variables += [
+            Variable(
+                name="block",
+                data=as_array(confusion.per_superclass(hierarchy)),
+                dimensions=("superclass", "superclass_other"),
+                long_name="mean entry of a block of the attack confusion matrix, its diagonal left out",
+            ),
+            Variable(
+                name="superclass_of_class",
+                data=np.array(hierarchy.superclass, dtype=np.int32),
+                dimensions=("class",),
+                long_name="number of the superclass of a class",
+            ),
+        ]
+        attributes["hierarchy"] = hierarchy.method
+        sizes = [len(members) for members in hierarchy.groups]
+        if len(sizes) > 1 and max(sizes) > 1:  # otherwise there are no two blocks to compare
+            attributes["block_contrast"] = confusion.contrast(hierarchy)
+    return Group(
+        name=name,
+        kind="confusion",
+        coordinates=tuple(coordinates),
+        variables=tuple(variables),
+        attributes=attributes,
+        provenance=provenance,
+    )

@@ -1,0 +1,59 @@
+"""`ExtensionStage`: a stage whose kind a user wrote, until the run imports it."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Self
+
+from pydantic import ConfigDict, Field, model_validator
+
+from surgery.errors import InputError
+from surgery.plugins import load, reference_of
+from surgery.stages.fields import ExtensionName, Seed, as_validator, check_extension, check_plain
+from surgery.stages.sources import SEED
+from surgery.stages.stage import Context, StageTable
+from surgery.store import Group
+
+GROUP = "surgery.stages"
+"""The group of entry points in which installed packages register stage kinds."""
+
+
+class ExtensionStage(StageTable):
+    """A stage kind of the user: a subclass of `surgery.stages.StageTable`, whose fields are the other keys."""
+
+    known: ClassVar[tuple[str, ...]] = ()
+    """The kinds that are not extensions, for suggestions; the registry, which lists this class too, fills it in."""
+    heading: ClassVar[str] = "Stage `package.module:Name`"
+    model_config = ConfigDict(extra="allow")
+
+    kind: Annotated[str, ExtensionName(group=GROUP)] = Field(
+        description="The class, as `package.module:Name`, or a name that an installed package registers.",
+        json_schema_extra={"pattern": "."},
+    )
+    seed: Seed | None = SEED
+
+    @model_validator(mode="after")
+    def _exists(self) -> Self:
+        as_validator(lambda: check_plain(self.__pydantic_extra__ or {}))
+        check_extension(self.kind, GROUP, (), known=self.known, what="stage kind")
+        return self
+
+    def imported(self) -> StageTable:
+        """Import the class and make its table of the other keys.
+
+        Raises InputError if it is not a stage kind, and pydantic's ValidationError for keys that it does not accept.
+        """
+        reference = reference_of(self.kind, GROUP)
+        assert reference is not None, "checked when the table was made"
+        table = load(reference)
+        if not (isinstance(table, type) and issubclass(table, StageTable)):
+            raise InputError(
+                f"{reference}: expected a subclass of surgery.stages.StageTable, got {table!r}",
+                hint="docs/extensions.md shows one",
+            )
+        keys = dict(self.__pydantic_extra__ or {})
+        if "seed" in table.model_fields:
+            keys["seed"] = self.seed
+        return table.model_validate(keys)
+
+    def run(self, context: Context) -> Group:
+        raise AssertionError("a run imports extensions before its first stage")

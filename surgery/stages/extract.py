@@ -1,0 +1,173 @@
+"""The stage kind `extract`: W, b and C of a linear sub-network (paper, sections 3.1 and 3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated, ClassVar, Literal, Self
+
+import numpy as np
+import torch
+from pydantic import Field, model_validator
+
+from surgery.graph import load_graph
+from surgery.hierarchy import block_contrast
+from surgery.linear import AffineCertificate, LinearMap, certify, correlate, extract, linearize, spectrum
+from surgery.stages.fields import Reference
+from surgery.stages.findings import Contrast, Finding
+from surgery.stages.sources import Rules, SourceStage
+from surgery.stages.stage import Context, Figures, Finished, Sizes, as_array
+from surgery.store import Coordinate, Group, Variable, class_coordinates
+from surgery.validation import refusal
+
+
+class ExtractStage(SourceStage):
+    """Reads weight matrix, bias and correlations off the linear sub-network (paper, section 3.1)."""
+
+    heading: ClassVar[str] = "Stage `extract`"
+    sections = (Contrast.section,)
+
+    kind: Literal["extract"] = Field(description="W, b and C of a linear sub-network.")
+    graph: Annotated[str, Reference(kinds=("linearize",))] | None = Field(
+        default=None, description="A linearize stage, instead of a train stage."
+    )
+    rules: Rules | None = Field(
+        default=None, description="Rulesets that linearize the network; `linearize` by default."
+    )
+    at: str | None = Field(default=None, description="Node or module path that is taken as the output.")
+
+    @model_validator(mode="after")
+    def _has_one_source(self) -> Self:
+        self.check_source("graph")
+        if self.graph is not None and self.rules is not None:
+            raise refusal("rules belong to a network; a linearize stage has its own", key="rules")
+        return self
+
+    def passes(self, sizes: Sizes) -> int:
+        return sizes.classes
+
+    def run(self, context: Context) -> Group:
+        if self.graph is not None:
+            graph = load_graph(context.folder.graph(context.stage.inputs["graph"].stage))
+        else:
+            assert self.rules is not None, "loading a recipe fills in the rules"
+            example = torch.zeros((1, *context.data.input_shape))
+            graph = linearize(context.network(self.file, self.network), example, rules=list(self.rules)).module
+        certificate = certify(graph)
+        map = extract(
+            graph,
+            at=self.at,
+            certificate=certificate,
+            device=context.device,
+            progress=context.steps("pulling classes back to the image"),
+        )
+        # At an inner node the rows of W are features, which have no names.
+        names = context.data.class_names if self.at is None else row_numbers(len(map.bias))
+        return linear_group(
+            map, certificate=certificate, class_names=names, provenance=context.provenance(), name=context.name
+        )
+
+    def draw(self, finished: Finished) -> Figures:
+        from surgery.report import figures
+
+        group, title = finished.group, finished.title
+        names = tuple(map(str, group["class"]))
+        known, weight = finished.known_for(names), group["weight"]
+        C, centered = group["correlation"], group["correlation_centered"]
+        rank = float(group.attributes["effective_rank"])
+        drawn: Figures = {
+            "correlation": lambda: figures.correlation(C, names, hierarchy=known, title=title),
+            "correlation-centered": lambda: figures.correlation(
+                centered, names, hierarchy=known, centered=True, title=title
+            ),
+            "spectrum": lambda: figures.spectrum(group["singular_value"], rank, title=title),
+        }
+        if weight.ndim == 4 and weight.shape[1] in (1, 3) and len(weight) <= figures.MOST_PANELS:
+            return {**drawn, "weights": lambda: figures.weights(weight, names, title=title)}
+        return drawn
+
+    def findings(self, finished: Finished) -> Iterable[Finding]:
+        """Block contrast of C, plain and centered, if the known hierarchy has blocks to compare."""
+        group = finished.group
+        known = finished.known_for(tuple(map(str, group["class"])))
+        if known is None or not 1 < known.num_superclasses < len(known.class_names):
+            return
+        for matrix, name in {"C": "correlation", "C centered": "correlation_centered"}.items():
+            contrast = block_contrast(group[name].copy(), known.superclass)
+            yield Contrast(stage=finished.stage.name, model=finished.model, matrix=matrix, block_contrast=contrast)
+
+
+AXES = ("channel", "row", "column")
+"""The dimensions of an image."""
+
+
+def row_numbers(rows: int) -> tuple[str, ...]:
+    """Names of the rows of a map that has no classes: their numbers."""
+    return tuple(str(number) for number in range(rows))
+
+
+def linear_group(
+    map: LinearMap,
+    *,
+    certificate: AffineCertificate,
+    class_names: tuple[str, ...],
+    provenance: Mapping[str, str],
+    name: str = "linear",
+) -> Group:
+    """W, b, both kinds of C, the spectrum of W and the scale of every node (sections 3.1, 3.2)."""
+    found = spectrum(map)
+    axes = AXES if len(map.input_shape) == len(AXES) else tuple(f"axis_{i}" for i in range(len(map.input_shape)))
+    pair = ("class", "class_other")
+    sizes = zip(axes, map.input_shape, strict=True)
+    return Group(
+        name=name,
+        kind="linear",
+        coordinates=(
+            *class_coordinates(class_names),
+            *[Coordinate(name=axis, values=np.arange(size), long_name=f"{axis} of an image") for axis, size in sizes],
+            Coordinate(name="component", values=np.arange(len(found.singular_values)), long_name="singular vector"),
+            Coordinate(name="node", values=tuple(certificate.scales), long_name="node of the linear sub-network"),
+        ),
+        variables=(
+            Variable(
+                name="weight",
+                data=as_array(map.weight),
+                dimensions=("class", *axes),
+                long_name="weight matrix of the linear sub-network",
+            ),
+            Variable(name="bias", data=as_array(map.bias), dimensions=("class",), long_name="output for a zero image"),
+            Variable(
+                name="correlation",
+                data=as_array(correlate(map)),
+                dimensions=pair,
+                long_name="correlation of weight vectors",
+                comment="cosine of the angle between the weight vectors of two classes, eq. 7",
+            ),
+            Variable(
+                name="correlation_centered",
+                data=as_array(correlate(map, center=True)),
+                dimensions=pair,
+                long_name="correlation of weight vectors without their mean",
+                comment="softmax does not see a vector added to all weight vectors; this kind of correlation neither",
+            ),
+            Variable(
+                name="singular_value",
+                data=as_array(found.singular_values),
+                dimensions=("component",),
+                long_name="singular values of the weight matrix",
+            ),
+            Variable(
+                name="scale",
+                data=np.array(list(certificate.scales.values())),
+                dimensions=("node",),
+                long_name="root mean square of a node's linear part for standard normal images",
+            ),
+        ),
+        attributes={
+            "model": str(map.provenance.get("model", "")),
+            "node": str(map.provenance.get("node", "")),
+            "certificate": certificate.reason,
+            "effective_rank": found.effective_rank,
+            "stable_rank": found.stable_rank,
+        },
+        provenance=provenance,
+    )
