@@ -51,6 +51,7 @@ def attack_batch(
 
     found = images.clone()
     predictions = target.predict(images) if before is None else before.clone()
+    # The numbers in the batch of the images that the attack works on; it sees nothing of the others.
     rows = torch.arange(len(images), device=images.device)
     if getattr(attack, "early_stop", True):
         rows = rows[~fooled(predictions, rows)]
@@ -60,11 +61,18 @@ def attack_batch(
     aimed = {} if targets is None else {"targets": targets[rows]}
     with torch.enable_grad():
         result: Any = attack(target, images[rows], labels[rows], generator, **aimed)
-    iterates: Any = iter([result]) if isinstance(result, (Tensor, Iterate)) else _iterator(result, attack)
+    iterates: Any = iter([result]) if isinstance(result, (Tensor, Iterate)) else result
+    if not isinstance(iterates, Iterator):
+        raise InputError(
+            f"the attack {type(attack).__name__} returned {type(result).__name__}",
+            hint="images (batch, channels, height, width), or an iterator of them, are expected",
+        )
     standing, unverified = torch.ones_like(rows, dtype=torch.bool), False
     told: Tensor | None = None
+    # `told` is None first: a generator cannot receive a value before its first yield.
     while (iterate := _next(iterates, told)) is not None:
         rows, standing = _match(iterate.images, rows, standing, images, attack)
+        # The reference is a second network in float32; asking it about suspects only costs little where few are fooled.
         unverified = iterate.logits is not None
         suspects = standing if iterate.logits is None else standing & fooled(iterate.logits.argmax(1), rows)
         found[rows[standing]] = iterate.images[standing].detach().to(found)
@@ -75,6 +83,7 @@ def attack_batch(
         if not bool(standing.any()):
             break
         told = standing
+    # Frees what the attack holds, as the graph of its last forward pass.
     if hasattr(iterates, "close"):
         iterates.close()
     if unverified and bool(standing.any()):
@@ -92,15 +101,6 @@ def _next(iterates: Any, told: Tensor | None) -> Iterate | None:
     except StopIteration:
         return None
     return value if isinstance(value, Iterate) else Iterate(images=value)
-
-
-def _iterator(result: Any, attack: AttackProtocol) -> Iterator[Any]:
-    if not isinstance(result, Iterator):
-        raise InputError(
-            f"the attack {type(attack).__name__} returned {type(result).__name__}",
-            hint="images (batch, channels, height, width), or an iterator of them, are expected",
-        )
-    return result
 
 
 def _match(

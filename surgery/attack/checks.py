@@ -85,6 +85,7 @@ SAME = 1e-3
 
 def check_logits(logits: Tensor) -> Check:
     """Are the outputs logits, not probabilities? A softmax in the model flattens the loss that attacks follow."""
+    # Logits in [0, 1] occur by chance; that those of every image sum to one as well does not.
     sums = logits.sum(1)
     probabilities = bool((logits >= 0).all()) and bool((sums - 1.0).abs().max() < 1e-3)
     detail = "outputs are in [0, 1] and sum to 1: the model returns probabilities; take off its softmax"
@@ -133,6 +134,7 @@ def check_epsilon_zero(
     changed, refused = [], []
     for name, attack in attacks.items():
         try:
+            # Without early stop, so that images that are wrong without an attack are run as well.
             nothing = adapted(attack, epsilon=0.0, steps=1, restarts=1, early_stop=False)
             if nothing.epsilon != 0:
                 continue
@@ -160,6 +162,7 @@ def check_more_steps(target: Target, images: Tensor, labels: Tensor, name: str, 
     def after(iterate: Tensor) -> Tensor:
         return search(lambda x: loss.untargeted(target.surrogate(x), labels), images, attack, start=iterate)
 
+    # Continued from its last iterate, the search has taken twice the steps at the cost of one more search.
     once = after(start)
     right = target.predict(once) == labels
     still = target.predict(after(once)) == labels
@@ -199,11 +202,12 @@ def distances(images: Tensor, attacked: Tensor, attack: AttackProtocol) -> Tenso
 
 
 def _slack(attack: AttackProtocol) -> float:
-    """Rounding of the pixels to float32, over all of them for L1."""
+    """Rounding of the pixels to float32; for L1, which adds it up over all pixels, relative to epsilon."""
     return 1e-6 + 2e-5 * attack.epsilon
 
 
 def _relative(first: Tensor, second: Tensor) -> float:
+    # Relative to the largest logit of the batch: networks differ in the scale of their logits by orders of magnitude.
     off = float((first - second).abs().max() / first.abs().max().clamp_min(1e-12))
     return math.inf if math.isnan(off) else off
 

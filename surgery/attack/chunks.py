@@ -85,7 +85,9 @@ class Runner:
             chunk = None if self.chunks is None else self.chunks.load(key)
             if chunk is None:
                 start = time.perf_counter()
+                # float64 holds classes, distances and seconds exactly, in one tensor that any store can keep.
                 values = compute(part, *self.batch(part)).double().cpu()
+                # Per image, so that the time of an evaluation that was resumed is the sum over its chunks as well.
                 seconds = torch.full_like(values[:, :1], (time.perf_counter() - start) / len(values))
                 chunk = torch.cat([values, seconds], dim=1)
                 if self.chunks is not None:
@@ -117,6 +119,7 @@ def runner_of(
     images, labels = images_and_labels(data)
     attacks = tuple(attacks)
     if device is not None and torch.device(device) != home_of(model, images)[0]:
+        # `to` moves a module in place; the caller's model stays where it is.
         model = copy.deepcopy(model).to(device)
     came = "came in training mode, which comes back" if training_modules(model) else "came in evaluation mode"
     with evaluating(model):
@@ -124,6 +127,7 @@ def runner_of(
         fewest = min(len(labels), max(4, min(32, len(labels) // 64)))
         numbers = torch.linspace(0, len(labels) - 1, fewest).round().long().to(labels.device)
         few, few_labels = _taken(images, labels, numbers, home_of(model, images)[0])
+        # One target for all attacks: it has gradients that are verified if one of them uses gradients.
         gradients = any(getattr(attack, "uses_gradients", True) for attack in attacks)
         target = prepare(model, few, engine=engine or Engine(), gradients=gradients)
         check_classes(data, labels, target.num_classes)
@@ -165,6 +169,7 @@ def _check_fits(attack: AttackProtocol, images: Tensor, num_classes: int) -> Non
             f"the {'targeted ' * targeted}loss {getattr(attack, 'loss', '')!r} takes {fewest} classes or more; "
             f"the model has {num_classes}"
         )
+    # With such an epsilon every image may become any other one, and a robust accuracy says nothing.
     diameter = NORMS[attack.norm].diameter(images[0].numel())
     if attack.epsilon >= diameter:
         raise InputError(

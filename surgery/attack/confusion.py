@@ -124,6 +124,7 @@ def confusion_matrix(
     Raises InputError as `evaluate` does, and if `targeted` for an attack that cannot be aimed at a class.
     """
     check_attack(attack, what="the attack")
+    # Early stop would show the class nearest to each image; the paper asks where all steps lead.
     attack = adapted(attack, targeted=targeted, early_stop=targeted)
     if targeted and not accepts_targets(attack):
         raise InputError(

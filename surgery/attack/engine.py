@@ -83,6 +83,7 @@ def reference_of(model: nn.Module, examples: Tensor) -> Function:
     device, dtype = home_of(model, examples)
 
     def run(images: Tensor) -> Tensor:
+        # The caller may be under autocast; the reference is float32 whatever surrounds it.
         with torch.autocast(device.type, enabled=False):
             logits = model(images.to(dtype))
             return logits.float() if isinstance(logits, Tensor) else logits
@@ -134,14 +135,21 @@ def _ladder(model: nn.Module, examples: Tensor, engine: Engine) -> Iterator[_Run
     device, dtype = home_of(model, examples)
     fast = engine.precision == "bfloat16" or (engine.precision == "auto" and computes_bfloat16(device))
     copied = "a traced copy with batch norm folded" if engine.fold else "a traced copy"
+    # bfloat16 keeps the exponent of float32, so gradients do not underflow and no loss scaling is needed.
     if fast:
         yield f"{copied} in bfloat16", BFLOAT16, lambda: _copied(model, examples, engine, torch.bfloat16)
     yield f"{copied} in float32", FLOAT32, lambda: _copied(model, examples, engine, None)
+    # A model that cannot be traced still gains from bfloat16 under autocast.
     if fast:
-        yield "the model itself in bfloat16", BFLOAT16, lambda: _autocast(_typed(model, dtype), device)
+        yield (
+            "the model itself in bfloat16",
+            BFLOAT16,
+            lambda: _autocast(lambda images: model(images.to(dtype)), device),
+        )
 
 
 def _copied(model: nn.Module, examples: Tensor, engine: Engine, dtype: torch.dtype | None) -> Function:
+    # One image: the batch dimension of a graph is free, and the shapes of all layers are known from it.
     graph = trace(model, examples[:1])
     if engine.fold:
         graph = apply(plan(graph, "fold-batch-norm")).module
@@ -176,10 +184,6 @@ def _autocast(function: Function, device: torch.device) -> Function:
             return function(images).float()
 
     return run
-
-
-def _typed(model: nn.Module, dtype: torch.dtype) -> Function:
-    return lambda images: model(images.to(dtype))
 
 
 def _fault(

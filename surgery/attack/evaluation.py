@@ -67,9 +67,11 @@ def evaluate(
         rows = runner.gather("natural", 1, lambda part, images, labels: target.predict(images)[:, None])
         outcomes = {"natural": _outcome(runner, None, rows)}
         for number, (name, attack) in enumerate(attacks.items()):
+            # Known from the first round over the images, and the same for all attacks.
             before = outcomes["natural"].predictions
             outcomes[name] = _attacked(runner, name, attack, before, number=number, rounds=len(attacks), seed=seed)
         checks = (*runner.checks, *_checks(runner, attacks, outcomes, seed=seed))
+    # After the model is restored: a filter that turns warnings into errors must not leave it in evaluation mode.
     warn(checks)
     return Evaluation(outcomes=outcomes, worst_case=worst_of(outcomes), checks=checks, notes=target.notes, seed=seed)
 

@@ -45,6 +45,7 @@ def _margin_targeted(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
 
 def _dlr(logits: Tensor, labels: Tensor) -> Tensor:
     """The margin divided by z_(1) - z_(3), so that scaling the logits has no effect (Croce & Hein 2020, eq. 6)."""
+    # A softmax that saturates in float32 has no gradient left; this ratio is not affected by the scale of the logits.
     ordered = logits.topk(3, dim=1).values
     return _margin(logits, labels) / (ordered[:, 0] - ordered[:, 2]).clamp_min(_SMALL)
 

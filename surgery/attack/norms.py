@@ -75,6 +75,7 @@ def _direction_euclidean(gradient: Tensor, iterate: Tensor, sparsity: float | No
 
 def _ball_euclidean(uniform: Tensor) -> Tensor:
     """A normally distributed direction, at the radius u^(1/D): the volume within r is proportional to r^D."""
+    # ndtri turns uniform numbers into normal ones, so that one hash serves all norms.
     normal = torch.special.ndtri(uniform[:, :-1])
     radius = uniform[:, -1:] ** (1.0 / normal.shape[1])
     return radius * normal / torch.linalg.vector_norm(normal, dim=1, keepdim=True)
@@ -90,6 +91,7 @@ def _project_sum(perturbed: Tensor, images: Tensor, epsilon: float) -> Tensor:
     Every entry z of the difference becomes sign(z) min(max(|z| - t, 0), c), where c is how far the pixel can go and
     t >= 0 is such that the entries sum to epsilon (Croce & Hein 2021, "Mind the box").
     """
+    # In float64: the sorted sums of thousands of pixels lose more in float32 than the slack that checks allow.
     difference, origin = (perturbed - images).flatten(1).double(), images.flatten(1).double()
     room = torch.where(difference > 0, 1.0 - origin, origin)
     size = difference.abs()
@@ -103,6 +105,7 @@ def _threshold(size: Tensor, room: Tensor, epsilon: float) -> Tensor:
     The sum equals sum max(size - t, 0) - sum max(size - room - t, 0): linear between the sorted sizes and
     size - room, so cumulative sums give its value at all of them.
     """
+    # All rows at once by sorting; a bisection would need a loop with a tolerance.
     corners = torch.cat([size, (size - room).clamp_min(0.0)], dim=1)
     signs = torch.ones_like(corners)
     signs[:, size.shape[1] :] = -1.0
@@ -124,6 +127,7 @@ def _direction_sum(gradient: Tensor, iterate: Tensor, sparsity: float | None) ->
     assert sparsity is not None, "an attack in L1 has a sparsity"
     blocked = ((gradient > 0) & (iterate >= 1.0)) | ((gradient < 0) & (iterate <= 0.0))
     free = gradient.masked_fill(blocked, 0.0).flatten(1)
+    # Pixels at the edge of the range that would leave it waste their share of the step: others move instead of them.
     count = max(1, round(sparsity * free.shape[1]))
     _, largest = free.abs().topk(count, dim=1)
     signs = torch.zeros_like(free).scatter_(1, largest, free.gather(1, largest).sign())
@@ -136,6 +140,7 @@ def _ball_sum(uniform: Tensor) -> Tensor:
     The normalized spacings are uniform in the simplex; the additional number leaves room inside of the ball.
     """
     signed = 2.0 * uniform[:, :-1] - 1.0
+    # -log u of a uniform u is exponentially distributed.
     sizes, rest = -signed.abs().clamp_min(_TINY).log(), -uniform[:, -1:].log()
     return signed.sign() * sizes / (sizes.sum(1, keepdim=True) + rest)
 

@@ -152,6 +152,7 @@ def mcnemar(first: ArrayLike | Tensor, second: ArrayLike | Tensor) -> Paired:
 
 def worst_of(outcomes: Mapping[str, Outcome]) -> Outcome:
     """For every image the first outcome in which it is wrong, otherwise the last one."""
+    # A predicted class comes from one attack: the first that fools the network, in the order of the mapping.
     first, *rest = outcomes.values()
     predictions = first.predictions
     for outcome in rest:
@@ -179,10 +180,8 @@ def _columns(outcome: Outcome) -> tuple[str, str, str]:
 
 def _table(rows: Iterable[tuple[str, ...]]) -> str:
     """An HTML table, the first row its head."""
-    head, *body = ["".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row) for row, tag in _tagged(rows)]
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(f'<tr>{row}</tr>' for row in body)}</tbody></table>"
-
-
-def _tagged(rows: Iterable[tuple[str, ...]]) -> Iterator[tuple[tuple[str, ...], str]]:
-    for number, row in enumerate(rows):
-        yield row, "td" if number else "th"
+    # Names of attacks are a user's, and may hold any character.
+    head, *body = [[html.escape(cell) for cell in row] for row in rows]
+    lines = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in body)
+    heads = "".join(f"<th>{cell}</th>" for cell in head)
+    return f"<table><thead><tr>{heads}</tr></thead><tbody>{lines}</tbody></table>"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -71,7 +71,9 @@ class Attack:
             ("step_rule", self.step_rule, STEP_RULES),
             ("start", self.start, STARTS),
         ):
-            _check_name(what, value, known)
+            if value not in known:
+                hint = suggest(str(value), known) or f"known are {', '.join(known)}"
+                raise InputError(f"{what} {value!r} is unknown", hint=hint)
         for what, count in (("steps", self.steps), ("restarts", self.restarts)):
             if isinstance(count, bool) or not isinstance(count, int) or count < 1:
                 raise InputError(f"{what} is {count!r}; a whole number of at least 1 is expected")
@@ -112,6 +114,7 @@ class Attack:
             start = random_start(images, self, generator.stream(restart))
             probe = self._probe(target, labels, None if goals is None else goals[:, number])
             loop = ascend(probe, images, self, start=start, gradient=target.gradient)
+            # Images that a search has fooled are not searched again; the next start is for the others.
             standing = yield from (loop if self.early_stop else _only_last(loop))
             images, labels, generator = images[standing], labels[standing], generator[standing]
             goals = None if goals is None else goals[standing]
@@ -156,9 +159,11 @@ def ascend(
     rows = torch.arange(len(images), device=images.device)
     origin, iterate = images.detach(), start.detach()
     for step in range(attack.steps):
+        # A leaf of its own in every step, so that only the gradient of the image is computed.
         leaf = iterate.detach().requires_grad_()
         with torch.enable_grad():
             losses, logits = probe(leaf, rows)
+        # Before the backward pass: where all images have left, that pass is saved.
         standing = yield Iterate(images=iterate, logits=logits)
         slope = gradient(losses, leaf)
         if standing is not None and not bool(standing.all()):
@@ -168,12 +173,16 @@ def ascend(
             norm = NORMS[attack.norm]
             moved = iterate + attack.step_at(step) * norm.direction(slope, iterate, attack.sparsity)
             iterate = norm.project(moved, origin, attack.epsilon)
+    # No forward pass has seen the last iterate; without logits the reference judges it for every image.
     standing = yield Iterate(images=iterate)
     return rows if standing is None else rows[standing]
 
 
 def _only_last(loop: Generator[Iterate, Tensor | None, Tensor]) -> Generator[Iterate, Tensor | None, Tensor]:
-    """Yield the last iterate only; returns which images stay, as `ascend` does."""
+    """Yield the last iterate only; returns which images stay, as `ascend` does.
+
+    An image that crosses the decision boundary and comes back then counts as right, as in libraries that return images.
+    """
     last = next(loop)
     for iterate in loop:
         last = iterate
@@ -262,13 +271,6 @@ def cw(
         targeted=targeted,
         early_stop=early_stop,
     )
-
-
-def _check_name(what: str, value: str, known: Iterable[str]) -> None:
-    names = list(known)
-    if value not in names:
-        hint = suggest(str(value), names) or f"known are {', '.join(names)}"
-        raise InputError(f"{what} {value!r} is unknown", hint=hint)
 
 
 def _check_size(what: str, value: float, norm: str) -> None:

@@ -89,7 +89,9 @@ def random_start(images: Tensor, attack: _Start, generator: torch.Generator | Im
         uniform = uniform if attack.norm == "Linf" else uniform.double()
     else:
         uniform = torch.rand((len(images), count), generator=generator, device=generator.device).to(images.device)
+        # `rand` can be 0, where the logarithms of the L1 and L2 balls are infinite.
         uniform = uniform.clamp_min(torch.finfo(uniform.dtype).tiny)
+    # Clipped, not drawn again: images at the edge of the range start on it more often, as in published attacks.
     offset = attack.epsilon * NORMS[attack.norm].ball(uniform)
     return (images.detach() + offset.to(images.dtype).reshape(images.shape)).clamp_(0.0, 1.0)
 
@@ -98,6 +100,7 @@ def image_keys(images: Tensor) -> Tensor:
     """A number for each image `(batch,)`, int64, that depends on all of its pixels and on nothing else."""
     # Adding zero turns -0.0, which has other bits, into 0.0.
     bits = (images.detach().float().flatten(1).contiguous() + 0.0).view(torch.int32).long()
+    # The counter makes the place of a pixel count. A sum of integers is exact, in whatever order a device adds.
     return _mix(_mix(bits + _counters(bits.shape[1], bits.device)).sum(1))
 
 
@@ -109,6 +112,8 @@ def uniform_numbers(keys: Tensor, count: int, *, seed: int, stream: tuple[int, .
     constant = torch.zeros((), dtype=torch.int64)
     for number in (seed, *stream):
         constant = _mix(constant + _GOLDEN + _signed(number % 2**64))
+    # Mixed before the counters are added: keys that differ by a multiple of the counter's step would otherwise have the
+    # same numbers, shifted.
     state = _mix(keys.long() + int(constant))
     hashed = _mix(state[:, None] + _counters(count, keys.device))
     # 23 bits and a half: every value is exact in float32, and none is 0 or 1.

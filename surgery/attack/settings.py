@@ -28,6 +28,7 @@ def attack_from(settings: Mapping[str, Any], *, where: str = "attack") -> Attack
 
     Raises InputError for an unknown kind, keys that are unknown or missing, and values that make no attack.
     """
+    # `pgd` by default: a table of an attack in a recipe, and the fields of an `Attack`, name no kind.
     kind = settings.get("kind", "pgd")
     arguments = {key: value for key, value in settings.items() if key != "kind"}
     make = attack_maker(kind, where=where)

@@ -67,6 +67,7 @@ def prepare(model: nn.Module, examples: Tensor, *, engine: Engine, gradients: bo
     """
     name = type(model).__name__
     reference = reference_of(model, examples)
+    # One forward pass on a few images finds what would otherwise fail in the middle of an attack, without its cause.
     leaf = examples.detach().clone().requires_grad_()
     try:
         logits = reference(leaf)
