@@ -63,19 +63,29 @@ def open_graph(options: ModelOptions, out: Output) -> Opened:
 
     Raises InputError where the options do not make sense, ModelFileError or TraceError.
     """
-    loaded = open_module(options, out)
+    return graph_of(open_module(options, out), options, out)
+
+
+def graph_of(loaded: LoadedModel, options: ModelOptions, out: Output) -> Opened:
+    """Trace a model that `open_module` loaded; raises as `open_graph` does."""
     import torch
 
     from surgery.graph import Graph, trace
 
-    wanted = None if options.input_shape is None else parse_shape(options.input_shape)
     source = f"{options.path}, {loaded.source}" if options.path is not None else _made(options, out)
     if isinstance(loaded.module, Graph):
-        return Opened(graph=_of_shape(loaded.module, wanted), source=source)
-    example = torch.zeros((1, *_shape(loaded, source, options, out)), dtype=_dtype(loaded))
+        wanted = loaded.module.input_shape if options.input_shape is None else parse_shape(options.input_shape)
+        if wanted != loaded.module.input_shape:
+            made, asked = ("x".join(map(str, shape)) for shape in (loaded.module.input_shape, wanted))
+            raise InputError(
+                f"--input {asked}: the graph was traced for {made}", hint="trace the model again for another shape"
+            )
+        return Opened(graph=loaded.module, source=source)
+    # A half-precision network refuses single-precision images.
+    formats = (tensor.dtype for tensor in loaded.module.parameters() if tensor.is_floating_point())
+    example = torch.zeros((1, *_shape(loaded, source, options, out)), dtype=next(formats, torch.float32))
     with out.working("tracing"):
-        graph = trace(loaded.module, example)
-    return Opened(graph=graph, source=source)
+        return Opened(graph=trace(loaded.module, example), source=source)
 
 
 def open_module(options: ModelOptions, out: Output) -> LoadedModel:
@@ -99,7 +109,7 @@ def open_module(options: ModelOptions, out: Output) -> LoadedModel:
 
 
 def check_options(options: ModelOptions) -> None:
-    """Raise InputError for what is wrong without a look into the file, which takes no time."""
+    """Raise InputError for mistakes that can be seen without opening the file."""
     if options.path is not None:
         existing_file(options.path)
     elif options.architecture is None and options.factory is None:
@@ -113,7 +123,7 @@ def check_options(options: ModelOptions) -> None:
 
 
 def open_either(options: ModelOptions, out: Output) -> Opened:
-    """Open a file to which the options may apply or not: a graph says itself what it is, a state dict does not."""
+    """Open a file to which the options may not apply: a state dict needs them, a saved graph does without."""
     try:
         return open_graph(options, out)
     except InputError as refused:
@@ -141,7 +151,7 @@ def parse_arguments(options: ModelOptions) -> dict[str, Any]:
         if not equals or not key.isidentifier():
             raise InputError(f"--arg {text}: expected KEY=VALUE", hint="as in --arg width=32")
         if key in result:
-            raise InputError(f"--arg {text}: {key} was given twice")
+            raise InputError(f"--arg {text}: {key} was given twice", hint="give it once")
         result[key] = _value(value.strip())
     if options.classes is not None:
         if result.get("num_classes", options.classes) != options.classes:
@@ -161,7 +171,7 @@ def _value(text: str) -> Any:
 
 
 def _shape(loaded: LoadedModel, source: str, options: ModelOptions, out: Output) -> tuple[int, ...]:
-    """The shape of one input; says where it comes from when the user did not say it."""
+    """The shape of one input; a note says where it comes from if the user did not give it."""
     from surgery.models import default_input_shape
 
     if options.input_shape is not None and loaded.input_shape is not None:
@@ -169,32 +179,15 @@ def _shape(loaded: LoadedModel, source: str, options: ModelOptions, out: Output)
     default = default_input_shape(options.architecture, parse_arguments(options)) if options.architecture else None
     shape = loaded.input_shape or default
     if shape is None:
-        raise InputError(f"{source}: nothing says the shape of an input", hint="give it, as in --input 3x224x224")
+        raise InputError(f"{source}: the shape of an input is not known", hint="give it, as in --input 3x224x224")
     if shape == default:
         sizes = "x".join(str(size) for size in shape)
         out.note(f"input {sizes}, which {options.architecture} is meant for (--input CxHxW for another)")
     return shape
 
 
-def _of_shape(graph: Graph, wanted: tuple[int, ...] | None) -> Graph:
-    if wanted is not None and wanted != graph.input_shape:
-        made, asked = ("x".join(str(size) for size in shape) for shape in (graph.input_shape, wanted))
-        raise InputError(
-            f"--input {asked}: the graph was traced for {made}", hint="trace the model anew for another shape"
-        )
-    return graph
-
-
-def _dtype(loaded: LoadedModel) -> Any:
-    """The number format of the weights: a half-precision network refuses single-precision images."""
-    import torch
-
-    formats = (tensor.dtype for tensor in loaded.module.parameters() if tensor.is_floating_point())
-    return next(formats, torch.float32)
-
-
 def _made(options: ModelOptions, out: Output) -> str:
-    """Where a network without a file came from; random weights are said loudly."""
+    """The source of a network without a file, in words; warns of random weights."""
     if options.factory is not None:
         out.note(f"no model file: the weights are those that {options.factory} makes (--seed {options.seed})")
         return f"made by {options.factory}"

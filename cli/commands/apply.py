@@ -25,7 +25,7 @@ PlanFile = Annotated[
 ]
 
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.", rich_help_panel=options.RESULT)
+    bool, typer.Option("--dry-run", help="Print what would be done, and do nothing.", rich_help_panel=options.RESULT)
 ]
 
 
@@ -49,8 +49,8 @@ def apply(
 ) -> int:
     """Rewrite a model by rules, or by a saved plan.
 
-    What the ruleset promises is checked on the result: that it is affine, or that it computes the same function. If it
-    does not keep that, nothing is written and the exit code is 1, unless --keep-going is given.
+    A ruleset can promise that the result is affine, or that it computes the same function; both are checked. If a
+    promise is broken, nothing is written and the exit code is 1, unless --keep-going is given.
 
     \b
     surgery apply model.pt --arch resnet18 --rules fold-batch-norm -o folded.safetensors
@@ -58,8 +58,8 @@ def apply(
     surgery apply checkpoint.pt --plan plan.toml -o rewritten.safetensors
     """
     if bool(rules) == (plan is not None):
-        given = "both came" if rules else "neither came"
-        raise InputError(f"expected --rules or --plan; {given}", hint="surgery rules lists the shipped rulesets")
+        given = "both were given" if rules else "none was given"
+        raise InputError(f"expected either --rules or --plan; {given}", hint="surgery rules lists the shipped rulesets")
     return operate(
         ModelOptions(
             path=model,

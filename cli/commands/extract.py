@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,10 +11,10 @@ import typer
 
 from surgery_cli import options
 from surgery_cli.console import Output
-from surgery_cli.loading import ModelOptions, Opened, open_graph
+from surgery_cli.loading import ModelOptions, Opened, graph_of, open_module
 
 if TYPE_CHECKING:
-    from surgery.graph import Graph
+    from surgery.linear import LinearMap
 
 Store = Annotated[
     Path,
@@ -34,7 +35,7 @@ Name = Annotated[
     str, typer.Option("--group", metavar="NAME", help="Name of the group.", rich_help_panel=options.RESULT)
 ]
 Replace = Annotated[
-    bool, typer.Option("--replace", help="Replace the group if it is there.", rich_help_panel=options.RESULT)
+    bool, typer.Option("--replace", help="Replace a group of that name.", rich_help_panel=options.RESULT)
 ]
 Names = Annotated[
     str | None,
@@ -89,44 +90,56 @@ def extract(
 
     check_writable(output)
     out = Output(as_json=as_json, debug=debug)
-    opened = open_graph(
-        ModelOptions(
-            path=model,
-            architecture=arch,
-            input_shape=input_shape,
-            classes=num_classes,
-            arguments=arg,
-            factory=factory,
-            trust_pickle=trust_pickle,
-            seed=seed,
-        ),
-        out,
+    wanted = ModelOptions(
+        path=model,
+        architecture=arch,
+        input_shape=input_shape,
+        classes=num_classes,
+        arguments=arg,
+        factory=factory,
+        trust_pickle=trust_pickle,
+        seed=seed,
     )
+    loaded = open_module(wanted, out)
+    opened = graph_of(loaded, wanted, out)
+    from surgery.graph import weight_digest
+    from surgery.linear import extract as extract_map
+    from surgery.linear import linearize
+    from surgery.stages.extract import linear_group
+    from surgery.store import provenance, write_group
+
+    parameters = {
+        "model_source": opened.source,
+        "model_file": None if model is None else str(model),
+        "architecture": arch,
+        "factory": factory,
+        "arguments": arg,
+        "weight_digest": weight_digest(loaded.module),
+        "rules": rules or ["linearize"],
+    }
+    del loaded  # the graph has its own copy of the weights
     start = time.perf_counter()
     with out.working("linearizing"):
-        graph = _affine(opened, rules)
-    from surgery.linear import certify
-    from surgery.linear import extract as extract_map
-    from surgery.store import provenance, write_group
-    from surgery.store.stages import linear_group
-
-    with out.working("certifying"):
-        certificate = certify(graph)
+        # Rules that were named are applied in any case; without any, an affine graph is taken as it is.
+        network = linearize(opened.graph, rules=rules) if rules else opened.graph
     with out.progress("extracting") as progress:
         map = extract_map(
-            graph,
+            network,
+            rules=None if rules else "linearize",
             at=at,
-            certificate=certificate,
             max_memory=None if max_memory is None else int(max_memory * 2**30),
             progress=progress,
         )
-    parameters = {**map.provenance, "model_file": str(model), "architecture": arch, "rules": rules or ["linearize"]}
+    assert map.certificate is not None, "extraction certifies"
     written = linear_group(
         map,
-        certificate=certificate,
+        certificate=map.certificate,
         class_names=_class_names(class_names, len(map.bias)),
         provenance=provenance(
-            parameters=parameters,
+            parameters={
+                **map.provenance,
+                **{name: value for name, value in parameters.items() if value is not None},
+            },
             device=str(map.provenance["device"]),
             seeds={"weights": seed} if model is None else {},
             wall_seconds=time.perf_counter() - start,
@@ -136,18 +149,8 @@ def extract(
     write_group(output, written, replace=replace)
     facts = {key: written.attributes[key] for key in ("effective_rank", "stable_rank", "certificate")}
     out.data({"written": str(output), "group": group, "weight": list(map.weight.shape), **map.provenance, **facts})
-    out.show(*_view(opened, map, written.attributes))
+    out.show(*_view(opened, map, facts))
     out.note(f"written: group {group} of {output}")
-
-
-def _affine(opened: Opened, rules: list[str] | None) -> Graph:
-    """The graph itself where it is affine and no rules are asked for, else its linear sub-network."""
-    from surgery.linear import offenders
-    from surgery.rewrite import apply, plan
-
-    if rules is None and not offenders(opened.graph):
-        return opened.graph
-    return apply(plan(opened.graph, rules or ["linearize"])).module
 
 
 def _class_names(text: str | None, count: int) -> tuple[str, ...]:
@@ -160,16 +163,18 @@ def _class_names(text: str | None, count: int) -> tuple[str, ...]:
         tuple(part.strip() for part in text.split(",")) if "," in text or text not in NAMED else named(text).class_names
     )
     if len(names) != count or len(set(names)) != count:
-        raise InputError(f"--class-names {text}: {len(set(names))} different names for {count} outputs")
+        raise InputError(
+            f"--class-names {text}: expected {count} different names, one for each output; got {len(set(names))}"
+        )
     return names
 
 
-def _view(opened: Opened, map: Any, attributes: Any) -> list[str]:
+def _view(opened: Opened, map: LinearMap, facts: Mapping[str, Any]) -> list[str]:
     shape = "x".join(str(size) for size in map.weight.shape)
     said = map.provenance
     return [
         f"{opened.graph.model_name}  {opened.source}",
         f"  W {shape}, {said['products']} products of node {said['basis']}, {said['dtype']} on {said['device']},"
         f" {float(said['seconds']):.2f} s",
-        f"  effective rank {attributes['effective_rank']:.2f}, stable rank {attributes['stable_rank']:.2f}",
+        f"  effective rank {facts['effective_rank']:.2f}, stable rank {facts['stable_rank']:.2f}",
     ]

@@ -14,7 +14,9 @@ from surgery_cli.operating import OutputOptions, by_rules, operate
 
 DryRun = Annotated[
     bool,
-    typer.Option("--plan", "--dry-run", help="Say what would be done, and do nothing.", rich_help_panel=options.RESULT),
+    typer.Option(
+        "--plan", "--dry-run", help="Print what would be done, and do nothing.", rich_help_panel=options.RESULT
+    ),
 ]
 
 
@@ -37,8 +39,9 @@ def linearize(
 ) -> int:
     """Rewrite a model into its certified linear sub-network.
 
-    The rules are those of the ruleset linearize, or of --rules. Exits with 0 if the result is certified affine. If
-    it is not, nothing is written and the exit code is 1, unless --keep-going is given.
+    The rules are those of the ruleset linearize, or of --rules, and the result has to be affine whatever they promise.
+    Exits with 0 if it is certified. If it is not, nothing is written and the exit code is 1, unless --keep-going is
+    given.
 
     \b
     surgery linearize --arch torchvision:resnet18
@@ -60,4 +63,5 @@ def linearize(
         partial(by_rules, rules or ["linearize"]),
         OutputOptions(output=output, dry_run=plan, keep_going=keep_going, verbose=verbose),
         Output(as_json=as_json, debug=debug),
+        promise="affine",
     )

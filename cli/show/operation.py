@@ -1,4 +1,4 @@
-"""What an operation did, or would do: counts, edits by rule, near misses, and whether the promise was kept."""
+"""What `linearize` and `apply` did, or would do: counts, edits by rule, near misses, and whether a promise is kept."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ import dataclasses
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rich.console import RenderableType
 from rich.text import Text
 
+from surgery.errors import SurgeryError
 from surgery.graph import Edit, Graph, computing, operation_name
 from surgery.graph.views.text import number_text
-from surgery.linear import Comparison
-from surgery.rewrite import NearMiss
+from surgery.linear import AffineCertificate, Comparison, Offender
+from surgery.rewrite import NearMiss, Plan
 from surgery_cli.loading import Opened
-from surgery_cli.operation import Operation
 from surgery_cli.show.certificate import certificate_dict, certificate_view, offenders_view
 from surgery_cli.show.pieces import change, count, heading, kind_style, shape, table
 
@@ -28,6 +30,24 @@ RUNGS = {
     "symbolic-with-values": "traced symbolically with its sizes",
     "export": "traced by torch.export",
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """What was done to a graph, and whether the result keeps what was promised for it.
+
+    A dry run has no checks, only the `offenders` that would be left. `failure` says which promise is broken, or which
+    rule did not fire as it expects.
+    """
+
+    opened: Opened
+    plan: Plan
+    after: Graph
+    certificate: AffineCertificate | None = None
+    comparison: Comparison | None = None
+    offenders: tuple[Offender, ...] = ()
+    failure: SurgeryError | None = None
+    written: Path | None = None
 
 
 def as_dict(result: Operation) -> dict[str, Any]:
@@ -73,7 +93,7 @@ def planned(result: Operation, *, verbose: bool) -> Iterator[RenderableType]:
         yield table([_edit_row(edit) for edit in edits], indent=4)
     yield from _near_misses_view(result, verbose=verbose)
     if result.offenders:
-        yield heading("Left by these edits", "what stands against the promise of an affine result")
+        yield heading("Left by these edits", "these operations would break the promise of an affine result")
         yield from offenders_view(result.offenders, verbose=verbose)
     if result.written is not None:
         yield Text(f"\nWritten: {result.written}")
@@ -91,12 +111,8 @@ def model_view(opened: Opened) -> Iterator[RenderableType]:
 
 def _counts(result: Operation) -> dict[str, tuple[int, int]]:
     """How often each operation occurs before and after, in the order of the graph."""
-    before, after = _operations(result.opened.graph), _operations(result.after)
+    before, after = (Counter(map(operation_name, computing(graph))) for graph in _graphs(result))
     return {name: (before[name], after[name]) for name in {**before, **after}}
-
-
-def _operations(graph: Graph) -> Counter[str]:
-    return Counter(operation_name(node) for node in computing(graph))
 
 
 def _counts_view(result: Operation) -> Iterator[RenderableType]:
@@ -134,7 +150,7 @@ def _edits_view(result: Operation) -> Iterator[RenderableType]:
 
 
 def _edit_row(edit: Edit) -> tuple[RenderableType, ...]:
-    """Where, what goes and what comes; where nothing comes, the node that is read instead."""
+    """Where, the operations removed and those added; if none is added, the node that is read instead."""
     what = Text(" ".join(operation for _, operation in edit.removed), style="red").append("  ->  ", style="default")
     what.append(" ".join(operation for _, operation in edit.added), style="green")
     what.append("" if edit.added else edit.into, style="default")
@@ -147,7 +163,7 @@ def _near_misses_view(result: Operation, *, verbose: bool) -> Iterator[Renderabl
     if not groups:
         return
     shown = groups if verbose else groups[:NEAR_MISSES]
-    yield heading("Near misses", "operations that a rule looks for, and why it left them")
+    yield heading("Near misses", "operations that a rule looks for, and why it did not match them")
     rows = [
         (first.rule, f"{len(misses)}x", first.reason, Text(f"as {first.module_path or first.at}", style="dim"))
         for misses in shown
@@ -159,11 +175,11 @@ def _near_misses_view(result: Operation, *, verbose: bool) -> Iterator[Renderabl
 
 
 def _grouped(result: Operation) -> list[list[NearMiss]]:
-    """Near misses of one rule for one reason together; what stands against the certificate first, then the nearest."""
+    """Near misses of one rule for one reason together; first those at nodes that are not affine, then the nearest."""
     names = {node.name for node in result.after.graph.nodes} | {miss.module_path for miss in result.plan.near_misses}
     groups: dict[tuple[str, str], list[NearMiss]] = {}
     for miss in result.plan.near_misses:
-        # The same reason at another node is the same reason.
+        # Reasons name nodes; without the names, one reason at several nodes is one group.
         reason = re.sub(r"[\w.]+", lambda word: "*" if word[0] in names else word[0], miss.reason)
         groups.setdefault((miss.rule, reason), []).append(miss)
     offending = {offender.node for offender in result.certificate.offenders} if result.certificate else set[str]()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from typer.testing import CliRunner
 
 import surgery
+from surgery.graph import weight_digest
 from surgery.models import build
 from surgery.store import list_groups, read_group
 from surgery_cli.main import app
@@ -24,10 +26,18 @@ def run(*arguments: object, code: int = 0) -> str:
     return result.stdout
 
 
+@pytest.fixture(scope="module")
+def extracted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store that is not changed."""
+    path = tmp_path_factory.mktemp("extracted") / "W.h5"
+    run("extract", *SMALL, "--class-names", "cifar10", "-o", path)
+    return path
+
+
 @pytest.fixture
-def store(tmp_path: Path) -> Path:
-    run("extract", *SMALL, "--class-names", "cifar10", "-o", tmp_path / "W.h5")
-    return tmp_path / "W.h5"
+def store(extracted: Path, tmp_path: Path) -> Path:
+    """A copy of it, to be changed."""
+    return Path(shutil.copy(extracted, tmp_path / "W.h5"))
 
 
 def test_extract_writes_the_map_of_the_model(store: Path) -> None:
@@ -39,6 +49,23 @@ def test_extract_writes_the_map_of_the_model(store: Path) -> None:
     assert group["class"].tolist()[3] == "cat"
     np.testing.assert_allclose(group["correlation"], surgery.correlate(expected).numpy(), atol=1e-5)
     assert group.provenance["seeds"] == '{"weights": 0}'
+
+
+def test_provenance_names_the_model_and_its_weights(store: Path, tmp_path: Path) -> None:
+    provenance = read_group(store, "linear").provenance
+    parameters = json.loads(provenance["parameters"])
+    torch.manual_seed(0)
+    model = build("resnet18", width=4)
+    assert parameters["weight_digest"] == weight_digest(model)
+    assert parameters["model_source"] == "resnet18 with random weights (seed 0)"
+    assert parameters["arguments"] == ["width=4"]
+    assert "model_file" not in parameters
+    assert "None" not in provenance["parameters"]
+    torch.save(model.state_dict(), tmp_path / "weights.pt")
+    run("extract", tmp_path / "weights.pt", *SMALL, "--group", "file", "-o", store)
+    parameters = json.loads(read_group(store, "file").provenance["parameters"])
+    assert parameters["weight_digest"] == weight_digest(model)
+    assert parameters["model_file"] == str(tmp_path / "weights.pt")
 
 
 def test_cluster_adds_superclasses_and_scores(store: Path) -> None:

@@ -10,6 +10,7 @@ from torch import nn
 from typer.testing import CliRunner, Result
 
 from surgery.graph import load_graph
+from surgery.linear import certificate_of
 from surgery.models import Checkpoint, build, save_checkpoint
 from surgery_cli.main import app
 
@@ -143,6 +144,14 @@ def test_same_function_is_checked() -> None:
     assert "Outputs: the same" in result.stdout
 
 
+def test_linearize_promises_an_affine_result_whatever_its_rules_promise(tmp_path: Path) -> None:
+    out = tmp_path / "out.safetensors"
+    result = surgery("linearize", *SMALL, "--rules", "fold-batch-norm", "-o", out)
+    assert result.exit_code == 1
+    assert "Certificate: nonlinear" in result.stdout
+    assert not out.exists()
+
+
 def test_another_function_breaks_its_promise(tmp_path: Path) -> None:
     text = 'promise = "same function"\n[[rule]]\nname = "one"\nmatch = "relu(x)"\nrewrite = "x"'
     out = tmp_path / "out.safetensors"
@@ -210,6 +219,13 @@ def test_edited_plan_that_is_no_longer_affine_is_found_out(tmp_path: Path) -> No
     assert not out.exists()
 
 
+def test_a_written_graph_carries_its_certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    surgery("linearize", *SMALL, "-o", tmp_path / "out.safetensors")
+    linear = load_graph(tmp_path / "out.safetensors")
+    monkeypatch.setattr("surgery.linear.certificate.probe", None)
+    assert certificate_of(linear).affine
+
+
 def test_certify_tells_by_its_exit_code(tmp_path: Path) -> None:
     out = tmp_path / "linear.safetensors"
     surgery("linearize", *SMALL, "-o", out)
@@ -225,7 +241,7 @@ def test_interrupt_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.Mon
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("surgery.linear.certify", interrupted)
+    monkeypatch.setattr("surgery.linear.certificate.certify", interrupted)
     result = surgery("linearize", *SMALL, "-o", tmp_path / "out.safetensors")
     assert result.exit_code == 130
     assert result.stderr.splitlines()[-1] == "interrupted"
