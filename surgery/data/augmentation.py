@@ -47,12 +47,8 @@ class Augmentation:
         rows = down[:, None] + torch.arange(height, device=images.device)
         columns = torch.arange(width, device=images.device)
         columns = right[:, None] + torch.where(flipped[:, None], columns.flip(0), columns)
-        return _cut(functional.pad(images, (self.padding,) * 4), rows, columns)
-
-
-def _cut(padded: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """The pixels at `rows` `(batch, height)` and `columns` `(batch, width)` of each image, in one gather."""
-    batch, channels, _, width = padded.shape
-    places = (rows[:, :, None] * width + columns[:, None, :]).flatten(1)
-    pixels = padded.flatten(2).gather(2, places[:, None, :].expand(-1, channels, -1))
-    return pixels.reshape(batch, channels, rows.shape[1], columns.shape[1])
+        # One gather of the flat pixels serves crop and flip together, for images of the whole batch.
+        padded = functional.pad(images, (self.padding,) * 4)
+        indices = (rows[:, :, None] * padded.shape[3] + columns[:, None, :]).flatten(1)
+        pixels = padded.flatten(2).gather(2, indices[:, None, :].expand(-1, images.shape[1], -1))
+        return pixels.reshape(images.shape)

@@ -134,17 +134,14 @@ class _Recipe:
         result = np.empty((size, self.ground.shape[1]), dtype=np.uint8)
         for start in range(0, size, _CHUNK):
             part = slice(start, start + _CHUNK)
-            result[part] = self._pixels(source, labels[part])
+            normal = normal_integers(source, (len(labels[part]), 2 + self.ground.shape[1]))
+            # Added in place: a chunk of images in 64 bits is eight times the size of its result.
+            value = self.noise * normal[:, 2:]
+            value += self.ground[labels[part]]
+            value += self.superclass.strengths(normal[:, :1]) * self.coarse[labels[part]]
+            value += self.subclass.strengths(normal[:, 1:2]) * self.fine[labels[part]]
+            result[part] = ((value + (1 << _UNITS - 1)) >> _UNITS).clip(0, 255)  # rounded to gray levels
         return Split(images=torch.from_numpy(result).reshape(size, *shape), labels=torch.from_numpy(labels))
-
-    def _pixels(self, source: PCG64, labels: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Gray levels `(images, pixels)`, rounded and clipped."""
-        normal = normal_integers(source, (len(labels), 2 + self.ground.shape[1]))
-        value = self.noise * normal[:, 2:]
-        value += self.ground[labels]
-        value += self.superclass.strengths(normal[:, :1]) * self.coarse[labels]
-        value += self.subclass.strengths(normal[:, 1:2]) * self.fine[labels]
-        return ((value + (1 << _UNITS - 1)) >> _UNITS).clip(0, 255)
 
 
 def _ground(source: PCG64, count: int, pixels: int, amplitude: float) -> NDArray[np.int64]:

@@ -22,7 +22,13 @@ def tiny_imagenet(*, root: Path, image_size: int | None = None, classes: Sequenc
 
     Raises InputError naming the file, folder or class that is missing or wrong.
     """
-    place = _find(root)
+    places = (root, root / "tiny-imagenet-200", root / "tiny-imagenet")
+    place = next((place for place in places if (place / "wnids.txt").is_file()), None)
+    if place is None:
+        raise InputError(
+            f"{root}: Tiny ImageNet is not here: no wnids.txt, and none in tiny-imagenet-200/ or tiny-imagenet/",
+            hint="root=... or the variable SURGERY_DATA names its folder; surgery does not download it",
+        )
     wnids = _chosen(place / "wnids.txt", classes)
     listings = {"train": _list_train(place, wnids), "test": _list_val(place, wnids)}
     splits = read(place, listings, image_size=image_size)
@@ -35,16 +41,6 @@ def tiny_imagenet(*, root: Path, image_size: int | None = None, classes: Sequenc
         validation=splits["train"].subset(slice(0)),
         test=splits["test"],
         hierarchy=None,
-    )
-
-
-def _find(root: Path) -> Path:
-    for place in (root, root / "tiny-imagenet-200", root / "tiny-imagenet"):
-        if (place / "wnids.txt").is_file():
-            return place
-    raise InputError(
-        f"{root}: Tiny ImageNet is not here: no wnids.txt, and none in tiny-imagenet-200/ or tiny-imagenet/",
-        hint="root=... or the variable SURGERY_DATA names its folder; surgery does not download it",
     )
 
 

@@ -37,23 +37,19 @@ def load_hierarchy(name_or_path: str | Path, *, class_names: Sequence[str] | Non
     suffix = path.suffix.lower()
     if not (isinstance(name_or_path, Path) or suffix in (".toml", ".json") or path.is_file()):
         known = named(str(name_or_path))
-        return known if class_names is None else _in_order(known, class_names, str(name_or_path))
+        missing = [item for item in known.class_names if class_names is not None and item not in class_names]
+        if missing and class_names is not None:
+            raise InputError(
+                f"the data have no class {missing[0]!r}, which the hierarchy {str(name_or_path)!r} has",
+                hint=suggest(missing[0], class_names) or "for part of the classes, use for_classes",
+            )
+        return known if class_names is None else known.for_classes(class_names)
     try:
         text = existing_file(path).read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise InputError(f"{path}: not a text file (UTF-8 expected)") from None
     parse = _parse_json if suffix == ".json" else parse_toml
     return _from_document(parse(text, str(name_or_path)), class_names)
-
-
-def _in_order(known: Hierarchy, class_names: Sequence[str], name: str) -> Hierarchy:
-    missing = [item for item in known.class_names if item not in class_names]
-    if missing:
-        raise InputError(
-            f"the data have no class {missing[0]!r}, which the hierarchy {name!r} has",
-            hint=suggest(missing[0], class_names) or "for part of the classes, use for_classes",
-        )
-    return known.for_classes(class_names)
 
 
 def _from_document(document: TomlDocument, class_names: Sequence[str] | None) -> Hierarchy:

@@ -38,7 +38,13 @@ def adjusted_mutual_information(first: Sequence[int], second: Sequence[int]) -> 
     information = entropies[0] + entropies[1] - _entropy(table.ravel())
     if np.count_nonzero(table) == len(rows) == len(columns):
         return 1.0
-    expected = _expected_information(rows, columns)
+    # E[I] in nats for random partitions with these sizes; equal sizes contribute equally and are computed once.
+    total = int(rows.sum())
+    expected = sum(
+        several * others * _expected_share(row, column, total)
+        for row, several in Counter(rows.tolist()).items()
+        for column, others in Counter(columns.tolist()).items()
+    )
     bound = sum(entropies) / 2 - expected
     return float((information - expected) / bound) if bound > 1e-12 else 0.0
 
@@ -63,18 +69,8 @@ def _entropy(counts: NDArray[np.int64]) -> float:
     return float(-(shares * np.log(shares)).sum())
 
 
-def _expected_information(rows: NDArray[np.int64], columns: NDArray[np.int64]) -> float:
-    """E[I] in nats for random partitions with these sizes: each overlap has a hypergeometric distribution."""
-    total = int(rows.sum())
-    return sum(
-        several * others * _expected_share(row, column, total)
-        for row, several in Counter(rows.tolist()).items()
-        for column, others in Counter(columns.tolist()).items()
-    )
-
-
 def _expected_share(row: int, column: int, total: int) -> float:
-    """The contribution of one row and one column of these sizes to E[I].
+    """The contribution of one row and one column of these sizes to E[I]: their overlap is hypergeometric.
 
     Python's whole numbers keep the binomials of 1,000 classes exact, which overflow floats.
     """

@@ -37,10 +37,15 @@ def p_value(C: Matrix, groups: Partition, *, permutations: int, generator: torch
     if count_partitions([len(group) for group in groups]) <= permutations:
         sums = [sum(C[i, j] for group in tried for i, j in combinations(group, 2)) for tried in all_partitions(groups)]
         return float(np.mean(np.array(sums) >= floor))
-    beaten = sum(
-        int((_sums_within(C, groups, orders) >= floor).sum()) for orders in _orders(len(C), permutations, generator)
-    )
-    return (beaten + 1) / (permutations + 1)
+    generator = generator or torch.Generator().manual_seed(0)
+    chunk = max(1, _CHUNK // len(C))
+    reached = 0
+    for start in range(0, permutations, chunk):
+        # Sorting random numbers makes random orders of the classes; float64 makes ties between them improbable.
+        rows = min(chunk, permutations - start)
+        orders = torch.rand((rows, len(C)), generator=generator, dtype=torch.float64).argsort(dim=1).numpy()
+        reached += int((_sums_within(C, groups, orders) >= floor).sum())
+    return (reached + 1) / (permutations + 1)
 
 
 def count_partitions(sizes: Sequence[int]) -> int:
@@ -86,12 +91,3 @@ def _sums_within(C: Matrix, groups: Partition, orders: NDArray[np.intp]) -> NDAr
             first, second = np.triu_indices(len(group), k=1)
             result += C[members[:, first], members[:, second]].sum(axis=1)
     return result
-
-
-def _orders(classes: int, permutations: int, generator: torch.Generator | None) -> Iterator[NDArray[np.intp]]:
-    """Random orders of the classes, `(chunk, classes)` at a time, `permutations` in all."""
-    generator = generator or torch.Generator().manual_seed(0)
-    chunk = max(1, _CHUNK // classes)
-    for start in range(0, permutations, chunk):
-        rows = min(chunk, permutations - start)
-        yield torch.rand((rows, classes), generator=generator, dtype=torch.float64).argsort(dim=1).numpy()

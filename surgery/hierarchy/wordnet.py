@@ -33,7 +33,10 @@ def from_wordnet(
     """
     if (ancestors is None) == (depth is None):
         raise InputError("expected either the ancestors to group by, or a depth")
-    parents = _parents(hypernyms)
+    if isinstance(hypernyms, (str, Path)):
+        parents = _read(hypernyms)
+    else:
+        parents = {child: (one,) if isinstance(one, str) else tuple(one) for child, one in hypernyms.items()}
     _check_known(wnids, parents)
     if depth is not None:
         if depth < 0:
@@ -50,12 +53,6 @@ def from_wordnet(
         names=tuple(names.get(home, home) for home in kept),
         method="wordnet",
     )
-
-
-def _parents(hypernyms: Hypernyms | str | Path) -> dict[str, tuple[str, ...]]:
-    if isinstance(hypernyms, (str, Path)):
-        return _read(hypernyms)
-    return {child: (parent,) if isinstance(parent, str) else tuple(parent) for child, parent in hypernyms.items()}
 
 
 def _read(path: str | Path) -> dict[str, tuple[str, ...]]:
@@ -100,6 +97,7 @@ def _above(wnid: str, parents: Mapping[str, tuple[str, ...]]) -> set[str]:
 def _ancestor(wnid: str, parents: Mapping[str, tuple[str, ...]], ancestors: tuple[str, ...]) -> str:
     above = _above(wnid, parents)
     found = [item for item in ancestors if item in above]
+    # The more specific ones: those that are not above another one that was found.
     special = [item for item in found if not any(item in _above(o, parents) for o in found if o != item)]
     if len(special) == 1:
         return special[0]

@@ -44,8 +44,19 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
     Raises InputError when something in it cannot be stored or the folder cannot be written to.
     """
     path = Path(path)
+    names, shape = checkpoint.class_names, checkpoint.input_shape
+    entries = {
+        "format": FORMAT,
+        "version": VERSION,
+        "architecture": checkpoint.architecture,
+        "arguments": dict(checkpoint.arguments),
+        "input_shape": None if shape is None else list(shape),
+        "class_names": None if names is None else list(names),
+        "extra": dict(checkpoint.extra),
+    }
     try:
-        content = safetensors.torch.save(_unshared(checkpoint.state), metadata={HEADER_KEY: _header(checkpoint)})
+        header = json.dumps(entries, allow_nan=False)  # NaN is not JSON: other readers would refuse the file
+        content = safetensors.torch.save(_unshared(checkpoint.state), metadata={HEADER_KEY: header})
     except (TypeError, ValueError, AttributeError, safetensors.SafetensorError) as error:
         raise InputError(f"{path}: the checkpoint cannot be stored: {error}") from error
     write_atomically(path, content)
@@ -119,20 +130,6 @@ def _opened(path: Path) -> Iterator[Any]:
             f"{path}: truncated or damaged safetensors file ({error})",
             hint="it may be incomplete: download or save it again",
         ) from error
-
-
-def _header(checkpoint: Checkpoint) -> str:
-    names, shape = checkpoint.class_names, checkpoint.input_shape
-    entries = {
-        "format": FORMAT,
-        "version": VERSION,
-        "architecture": checkpoint.architecture,
-        "arguments": dict(checkpoint.arguments),
-        "input_shape": None if shape is None else list(shape),
-        "class_names": None if names is None else list(names),
-        "extra": dict(checkpoint.extra),
-    }
-    return json.dumps(entries, allow_nan=False)
 
 
 def _unshared(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -102,7 +102,11 @@ def open_model(
 def _open_file(path: Path, blueprint: Blueprint, *, trust_pickle: bool) -> LoadedModel:
     kind = recognize(path)
     if kind is Kind.EXPORTED:
-        return _open_exported(path, blueprint)
+        from surgery.graph import from_exported
+
+        _refuse_blueprint(path, blueprint, "an exported program")
+        graph = from_exported(load_exported(path))
+        return LoadedModel(module=graph, source="exported program (torch.export)", input_shape=graph.input_shape)
     if kind is Kind.SAFETENSORS:
         return _open_safetensors(path, blueprint)
     content = load_torch_file(path, trust_pickle=trust_pickle)
@@ -119,27 +123,15 @@ def _open_file(path: Path, blueprint: Blueprint, *, trust_pickle: bool) -> Loade
 def _open_safetensors(path: Path, blueprint: Blueprint) -> LoadedModel:
     header = read_header(path)
     if header.get("format") == GRAPH_FORMAT:
-        return _open_graph(path, blueprint)
+        from surgery.graph import load_graph
+
+        _refuse_blueprint(path, blueprint, "a saved graph")
+        graph = load_graph(path)
+        return LoadedModel(module=graph, source="saved surgery graph", input_shape=graph.input_shape)
     state = read_tensors(path)
     if header.get("format") == FORMAT:
         return _open_checkpoint(path, checkpoint_from(path, header, state), blueprint)
     return _open_state(path, find_state(path, state), blueprint)
-
-
-def _open_graph(path: Path, blueprint: Blueprint) -> LoadedModel:
-    from surgery.graph import load_graph
-
-    _refuse_blueprint(path, blueprint, "a saved graph")
-    graph = load_graph(path)
-    return LoadedModel(module=graph, source="saved surgery graph", input_shape=graph.input_shape)
-
-
-def _open_exported(path: Path, blueprint: Blueprint) -> LoadedModel:
-    from surgery.graph import from_exported
-
-    _refuse_blueprint(path, blueprint, "an exported program")
-    graph = from_exported(load_exported(path))
-    return LoadedModel(module=graph, source="exported program (torch.export)", input_shape=graph.input_shape)
 
 
 def _open_checkpoint(path: Path, checkpoint: Checkpoint, blueprint: Blueprint) -> LoadedModel:

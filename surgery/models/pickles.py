@@ -45,7 +45,12 @@ def load_torch_file(path: Path, *, trust_pickle: bool) -> Any:
             return torch.load(stream, map_location="cpu", weights_only=not trust_pickle)
     # Damaged bytes can make the unpickler raise nearly anything, from EOFError to UnicodeDecodeError.
     except Exception as error:
-        raise (_untrusty(path, error) if trust_pickle else _explain(path, error)) from error
+        if not trust_pickle:
+            raise _explain(path, error) from error
+        raise ModelFileError(
+            f"{path}: cannot be unpickled ({_first_line(error)})",
+            hint="a pickle needs the classes that it was made of: run where they can be imported",
+        ) from error
 
 
 def classes_inside(path: Path) -> list[str]:
@@ -127,13 +132,6 @@ def _refusal(path: Path, classes: list[str]) -> ModelFileError:
         f"{path}: holds {what}; reading it runs code that the file names. Inside: {shown}",
         hint="if you trust the file, keep its weights with "
         f"{save}, or write the model with torch.export.save; {_TRUST}",
-    )
-
-
-def _untrusty(path: Path, error: Exception) -> ModelFileError:
-    return ModelFileError(
-        f"{path}: cannot be unpickled ({_first_line(error)})",
-        hint="a pickle needs the classes that it was made of: run where they can be imported",
     )
 
 

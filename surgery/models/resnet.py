@@ -78,9 +78,12 @@ class ResNet(nn.Module):
         stem: str = "cifar",
     ) -> None:
         super().__init__()
+        if stem not in STEM_SIZES:
+            expected = " or ".join(STEM_SIZES)
+            raise InputError(f"stem {stem!r}: expected {expected}", hint=suggest(str(stem), STEM_SIZES))
         widths = [width * factor for factor in (1, 2, 4, 8)]
         inputs = [width] + [channels * block.expansion for channels in widths]
-        self.conv1 = nn.Conv2d(in_channels, width, kernel_size=_stem_kernel(stem), padding=1, bias=False)
+        self.conv1 = nn.Conv2d(in_channels, width, kernel_size=5 if stem == "stl" else 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.pool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1) if stem == "stl" else nn.Sequential()
         self.layer1 = _stage(block, inputs[0], widths[0], depths[0], stride=1)
@@ -95,12 +98,6 @@ class ResNet(nn.Module):
         y = self.layer4(self.layer3(self.layer2(self.layer1(y))))
         y = functional.adaptive_avg_pool2d(y, 1)
         return self.linear(torch.flatten(y, 1))
-
-
-def _stem_kernel(stem: str) -> int:
-    if stem not in STEM_SIZES:
-        raise InputError(f"stem {stem!r}: expected {' or '.join(STEM_SIZES)}", hint=suggest(str(stem), STEM_SIZES))
-    return 5 if stem == "stl" else 3
 
 
 def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:

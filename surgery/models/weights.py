@@ -37,8 +37,10 @@ class Misfit:
 def find_state(path: Path, content: Any) -> dict[str, Tensor]:
     """Return the state dict inside `content`, below entries such as `state_dict`; raises ModelFileError."""
     if not isinstance(content, Mapping) or not content:
+        shape = f" of shape {tuple(content.shape)}" if isinstance(content, Tensor) else ""
+        what = "an empty one" if isinstance(content, Mapping) else f"an object of type {type(content).__name__}{shape}"
         raise ModelFileError(
-            f"{path}: no weights inside: expected a state dict, got {_describe(content)}",
+            f"{path}: no weights inside: expected a state dict, got {what}",
             hint="torch.save(model.state_dict(), file) writes one",
         )
     for wrapper in _WRAPPERS:
@@ -57,7 +59,10 @@ def match_names(state: State, expected: Iterable[str]) -> State:
     """Remove the prefixes that wrappers put before every name, if more names are then in `expected`."""
     expected = set(expected)
     candidates = [state, {name.replace(_COMPILED, ""): tensor for name, tensor in state.items()}]
-    while prefix := _common_prefix(candidates[-1]):
+    # Wrappers nest: the prefixes of DataParallel and of the user's own wrapper are removed one after the other.
+    while prefix := next(
+        (p for p in _PREFIXES if candidates[-1] and all(n.startswith(p) for n in candidates[-1])), None
+    ):
         candidates.append({name.removeprefix(prefix): tensor for name, tensor in candidates[-1].items()})
     return max(candidates, key=lambda candidate: len(expected & candidate.keys()))
 
@@ -112,12 +117,6 @@ def describe_state(state: State) -> str:
     return f"{len(state)} tensors, {', '.join(first)}{', ...' if len(state) > len(first) else ''}"
 
 
-def _common_prefix(state: State) -> str | None:
-    if not state:
-        return None
-    return next((prefix for prefix in _PREFIXES if all(name.startswith(prefix) for name in state)), None)
-
-
 def _not_finite(tensor: Tensor) -> int:
     if not isinstance(tensor, Tensor) or not (tensor.is_floating_point() or tensor.is_complex()):
         return 0
@@ -132,7 +131,11 @@ def _report(path: Path, misfit: Misfit, name: str) -> str:
         return ""
     lines = [f"{path}: the weights do not fit {name}"]
     if misfit.missing:
-        pairs = [_with_nearest(key, misfit.unexpected) for key in misfit.missing[:_SHOWN]]
+        # Only for those that are shown: comparing all names with all others takes seconds for a large network.
+        near = {
+            key: difflib.get_close_matches(key, misfit.unexpected, n=1, cutoff=0.6) for key in misfit.missing[:_SHOWN]
+        }
+        pairs = [f"{key} (is it {found[0]}?)" if found else key for key, found in near.items()]
         lines.append(f"missing, {len(misfit.missing)}: {_enumerate(pairs, len(misfit.missing))}")
     if misfit.unexpected:
         lines.append(f"unexpected, {len(misfit.unexpected)}: {_enumerate(misfit.unexpected)}")
@@ -142,19 +145,7 @@ def _report(path: Path, misfit: Misfit, name: str) -> str:
     return "\n  ".join(lines)
 
 
-def _with_nearest(key: str, names: Iterable[str]) -> str:
-    nearest = difflib.get_close_matches(key, list(names), n=1, cutoff=0.6)
-    return f"{key} (is it {nearest[0]}?)" if nearest else key
-
-
 def _enumerate(items: Iterable[str], total: int | None = None) -> str:
     items = list(items)
     total = len(items) if total is None else total
     return ", ".join(items[:_SHOWN]) + (f" and {total - _SHOWN} more" if total > _SHOWN else "")
-
-
-def _describe(content: Any) -> str:
-    if isinstance(content, Mapping):
-        return "an empty one"
-    shape = f" of shape {tuple(content.shape)}" if isinstance(content, Tensor) else ""
-    return f"an object of type {type(content).__name__}{shape}"
