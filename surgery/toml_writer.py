@@ -1,4 +1,4 @@
-"""Data as TOML: tables at the top as headers, tables inside them inline."""
+"""Data as TOML: tables and arrays of tables at the top as headers, tables inside them inline."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def to_toml(data: Mapping[str, Any]) -> str:
-    """A recipe's data as text that parses to the same: `[name]` for tables, `[stage.name]` for stages."""
-    blocks = []
+    """Text that parses to `data`; the tables of `stage` are a recipe's, and have headers of their own."""
+    blocks: list[str] = []
     for name, value in data.items():
         if name == "stage":
-            blocks += [_block(f"stage.{_key(stage)}", table) for stage, table in value.items()]
+            blocks += [_block(f"[stage.{_key(stage)}]", table) for stage, table in value.items()]
+        elif isinstance(value, list):
+            blocks += [_block(f"[[{_key(name)}]]", table) for table in value]
         else:
-            blocks.append(_block(_key(name), value))
+            blocks.append(_block(f"[{_key(name)}]", value))
     return "\n".join(blocks)
 
 
 def _block(header: str, table: Mapping[str, Any]) -> str:
-    return f"[{header}]\n" + "".join(f"{pair(key, value)}\n" for key, value in table.items())
+    return f"{header}\n" + "".join(f"{pair(key, value)}\n" for key, value in table.items())
 
 
 def pair(key: str, value: Any) -> str:

@@ -9,7 +9,8 @@ from difflib import SequenceMatcher
 
 from torch import fx
 
-from surgery.graph.graph import Graph, operation_name
+from surgery.graph.graph import Graph
+from surgery.graph.nodes import operation_name
 
 
 @dataclass(frozen=True, kw_only=True)

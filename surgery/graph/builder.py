@@ -13,7 +13,7 @@ import torch
 from torch import fx
 
 from surgery.graph import shapes
-from surgery.graph.graph import INPUT, OUTPUT, PARAMETER
+from surgery.graph.nodes import INPUT, OUTPUT, PARAMETER
 from surgery.graph.vocabulary import OPERATIONS, REQUIRED, Operation
 
 _META = torch.device("meta")

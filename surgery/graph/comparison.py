@@ -13,7 +13,8 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from surgery.graph.builder import Place
-from surgery.graph.graph import Graph, operation_name
+from surgery.graph.graph import Graph
+from surgery.graph.nodes import operation_name
 
 _IMAGES = 2
 """Images in a comparison: more than one, because one image hides mistakes about the batch."""

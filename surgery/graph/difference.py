@@ -12,7 +12,8 @@ import torch
 from torch import fx
 
 from surgery.graph.alignment import Pair, align
-from surgery.graph.graph import Graph, computing, nodes_in, operation_name, operation_of
+from surgery.graph.graph import Graph
+from surgery.graph.nodes import computing, nodes_in, operation_name, operation_of
 from surgery.graph.views.svg import draw
 from surgery.graph.views.text import Line, lines, named_operands, settings, shape_text, value_text
 

@@ -17,7 +17,7 @@ from torch.fx.node import map_arg
 
 from surgery.graph import shapes
 from surgery.graph.builder import Builder, Place, UnsupportedError, twins_of
-from surgery.graph.graph import operation_of
+from surgery.graph.nodes import operation_of
 from surgery.graph.recorder import run_raw
 from surgery.graph.spelling import ALIASES, is_in_place, plain_name, respell
 from surgery.graph.vocabulary import OPERATIONS

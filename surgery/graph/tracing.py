@@ -22,7 +22,8 @@ from surgery.graph.comparison import (
     run,
     sample,
 )
-from surgery.graph.graph import TENSOR_PATH, Graph, attribute
+from surgery.graph.graph import TENSOR_PATH, Graph
+from surgery.graph.nodes import attribute
 from surgery.graph.normalizer import NodeError, normalize, owned
 from surgery.graph.recorder import _NOT_THE_USERS, Recorder
 

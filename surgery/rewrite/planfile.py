@@ -1,4 +1,4 @@
-"""Plans as files, TOML or JSON: to be read, edited (edits taken out) and applied later to the same graph."""
+"""Plans as files, TOML or JSON: they can be read, edits can be deleted from them, and they apply to the same graph."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from surgery.graph import Edit, Graph
 from surgery.rewrite.planning import NearMiss, Plan
 from surgery.rewrite.ruleset import load_rules
 from surgery.toml import read_toml
+from surgery.toml_writer import to_toml
 
 _HEAD = """\
-# A plan of edits. Take out the tables of those that should not happen, then: surgery apply MODEL --plan THIS_FILE
+# A plan of edits. Delete the tables of edits that are not wanted, then: surgery apply MODEL --plan THIS_FILE
 # The near misses are for reading only.
 """
 
@@ -26,7 +27,7 @@ def save_plan(plan: Plan, path: str | Path) -> None:
     Raises InputError where it cannot be written.
     """
     data = _as_data(plan)
-    text = json.dumps(data, indent=1) if Path(path).suffix == ".json" else _HEAD + _to_toml(data)
+    text = json.dumps(data, indent=1) if Path(path).suffix == ".json" else _HEAD + to_toml(data)
     write_atomically(path, text.encode())
 
 
@@ -102,13 +103,3 @@ def _read(path: Path) -> dict[str, Any]:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not JSON: {error}") from None
     return data if isinstance(data, dict) else {}
-
-
-def _to_toml(data: dict[str, Any]) -> str:
-    blocks = ["[plan]\n" + _pairs(data["plan"])]
-    blocks += [f"[[{key}]]\n{_pairs(entry)}" for key in ("edit", "near_miss") for entry in data[key]]
-    return "\n".join(blocks)
-
-
-def _pairs(table: dict[str, Any]) -> str:
-    return "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in table.items())

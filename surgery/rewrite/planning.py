@@ -58,15 +58,27 @@ class Plan:
         fired = Counter(edit.rule for edit in self.edits)
         return {rule.name: fired[rule.name] for rule in self.rules.rules}
 
+    def __repr__(self) -> str:
+        head = f"Plan of {self.rules.name} for {self.graph.model_name}: {_by_rule(self.edits)}"
+        return "\n  ".join([f"{head}, {len(self.near_misses)} near misses", *self.unexpected])
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rewrite:
-    """A rewritten graph and the log of how it came about."""
+    """A rewritten graph, the log of all edits that led to it, and the graph before."""
 
     module: Graph
     log: tuple[Edit, ...]
     rules: RuleSet
     before: Graph
+
+    def __repr__(self) -> str:
+        return f"Rewrite by {self.rules.name}: {_by_rule(self.log[len(self.before.log) :])}\n{self.module!r}"
+
+
+def _by_rule(edits: Sequence[Edit]) -> str:
+    counts = ", ".join(f"{rule} {count}" for rule, count in Counter(edit.rule for edit in edits).most_common())
+    return f"{len(edits)} edits ({counts})" if counts else "no edits"
 
 
 def plan(graph: Graph, rules: str | Path | RuleSet | Sequence[str | Path | RuleSet]) -> Plan:

@@ -28,6 +28,9 @@ from surgery.validation import findings
 
 Promise = Literal["affine", "same function"]
 
+_SHOWN = 30
+"""Rules that a ruleset prints."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
@@ -50,6 +53,9 @@ class Rule:
     about: str
     source: str
 
+    def __repr__(self) -> str:
+        return f"{self.name}: {self.match_text} -> {self.rewrite_text}"
+
     def expected(self, count: int) -> bool:
         """True where firing `count` times is what the rule expects."""
         if self.expect is None:
@@ -70,6 +76,12 @@ class RuleSet:
     promise: Promise | None
     rules: tuple[Rule, ...]
     sources: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        promise = f", promises {self.promise}" if self.promise else ""
+        rows = [f"  {rule!r}" for rule in self.rules[:_SHOWN]]
+        more = [f"  ... {len(self.rules) - _SHOWN} more rules"] if len(self.rules) > _SHOWN else []
+        return "\n".join([f"RuleSet {self.name}: {len(self.rules)} rules{promise}", *rows, *more])
 
 
 class _Where(BaseModel):

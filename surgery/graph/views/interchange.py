@@ -7,13 +7,13 @@ from typing import Any
 
 import networkx
 
-from surgery.graph.graph import Graph
+from surgery.graph.nodes import Described
 from surgery.graph.views.networkx import to_networkx
 from surgery.graph.views.svg import GREY, KIND_INKS
 from surgery.graph.views.text import Line, lines, shape_text, value_text
 
 
-def to_dot(graph: Graph) -> str:
+def to_dot(graph: Described) -> str:
     """The graph for Graphviz, with the operations of each part of the model in a box of their own."""
     everything = lines(graph)
     parts: dict[str, list[Line]] = {}
@@ -42,7 +42,7 @@ def _quoted(text: str) -> str:
     return f'"{escaped}"'
 
 
-def to_graphml(graph: Graph) -> str:
+def to_graphml(graph: Described) -> str:
     """The graph as GraphML, which knows only text and numbers: shapes and attributes are text, None is left out."""
     network = to_networkx(graph)
     plain = networkx.MultiDiGraph(**_scalars(network.graph))

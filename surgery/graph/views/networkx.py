@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from torch import fx
 
-from surgery.graph.graph import Graph, attribute, nodes_in
+from surgery.graph.nodes import Described, nodes_in, tensor_names
 
 if TYPE_CHECKING:
     import networkx
 
 
-def to_networkx(graph: Graph, *, parameters: bool = False) -> networkx.MultiDiGraph:
+def to_networkx(graph: Described, *, parameters: bool = False) -> networkx.MultiDiGraph:
     """Return `graph` as a MultiDiGraph, one edge for each time that a node reads another.
 
     Node attributes: `operation`, `kind`, `shape` (a tuple, N for the batch), `dtype`, `module_path`, `file`, `line`,
@@ -43,18 +43,8 @@ def _describe(node: fx.Node) -> dict[str, Any]:
     return {
         **meta,
         "attributes": {key: value for key, value in node.kwargs.items() if not list(nodes_in(value))} if called else {},
-        "parameters": parameter_names(node),
+        "parameters": tensor_names(node),
     }
-
-
-def parameter_names(node: fx.Node) -> tuple[str, ...]:
-    """The names of the tensors that a node reads."""
-    return tuple(str(source.target) for source in node.all_input_nodes if source.op == "get_attr")
-
-
-def parameter_count(graph: Graph, node: fx.Node) -> int:
-    """How many numbers the parameters hold that a node reads."""
-    return sum(attribute(graph, name).numel() for name in parameter_names(node))
 
 
 def _reads(node: fx.Node) -> list[tuple[int | str, fx.Node]]:

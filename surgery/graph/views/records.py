@@ -9,11 +9,11 @@ from typing import Any
 
 from torch import fx
 
-from surgery.graph.graph import Graph, computing, operation_name
+from surgery.graph.nodes import Described, computing, operation_name
 from surgery.graph.views.text import named_operands, value_text
 
 
-def describe(graph: Graph) -> dict[str, Any]:
+def describe(graph: Described) -> dict[str, Any]:
     """Everything about `graph` but the numbers in its tensors, for json.dumps."""
     return {
         "model": graph.model_name,
@@ -26,7 +26,7 @@ def describe(graph: Graph) -> dict[str, Any]:
     }
 
 
-def as_records(graph: Graph) -> list[dict[str, Any]]:
+def as_records(graph: Described) -> list[dict[str, Any]]:
     """A record for every node, parameters too, for json.dumps.
 
     `operands` and `attributes` hold plain values, or `{"node": name}` where another node is read; `reads` lists the

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from surgery.graph.graph import Graph
+from surgery.graph.nodes import Described
 from surgery.graph.views.lanes import Track, Way, layout
 from surgery.graph.views.text import Line, headline, lines, number_text
 
@@ -85,7 +85,7 @@ class _Scene:
         return self.centres[self.tracks[row].lanes[0][1]]
 
 
-def to_svg(graph: Graph, *, marks: Mapping[str, str] | None = None, title: str | None = None) -> str:
+def to_svg(graph: Described, *, marks: Mapping[str, str] | None = None, title: str | None = None) -> str:
     """Draw `graph`; `marks` calls nodes `removed`, `added` or `changed`, and what it leaves out is drawn plain."""
     return draw(lines(graph), marks=marks, title=headline(graph) if title is None else title)
 

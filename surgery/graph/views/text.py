@@ -10,9 +10,18 @@ from typing import Any
 
 from torch import fx
 
-from surgery.graph.graph import INPUT, OUTPUT, Graph, computing, nodes_in, operation_name, operation_of
+from surgery.graph.nodes import (
+    INPUT,
+    OUTPUT,
+    Described,
+    attribute,
+    computing,
+    nodes_in,
+    operation_name,
+    operation_of,
+    tensor_names,
+)
 from surgery.graph.operation import REQUIRED, Operation
-from surgery.graph.views.networkx import parameter_count, parameter_names
 
 _SUMMARY_ROWS = 38
 
@@ -69,13 +78,13 @@ class ModuleTree:
                 yield from item.walk()
 
 
-def lines(graph: Graph) -> tuple[Line, ...]:
+def lines(graph: Described) -> tuple[Line, ...]:
     """One line for the input, each computing node and the output, in order."""
     return tuple(_line(graph, node) for node in graph.graph.nodes if node.op != "get_attr")
 
 
-def _line(graph: Graph, node: fx.Node) -> Line:
-    meta = node.meta
+def _line(graph: Described, node: fx.Node) -> Line:
+    meta, names = node.meta, tensor_names(node)
     return Line(
         name=node.name,
         operation=operation_name(node),
@@ -83,8 +92,8 @@ def _line(graph: Graph, node: fx.Node) -> Line:
         shape=node_shape(node),
         dtype=value_text(_result(node).meta["dtype"]) if _result(node).meta["dtype"] else "",
         attributes=attributes_text(node),
-        parameters=parameter_count(graph, node),
-        parameter_names=parameter_names(node),
+        parameters=sum(attribute(graph, name).numel() for name in names),
+        parameter_names=names,
         reads=tuple(source.name for source in node.all_input_nodes if source.op != "get_attr"),
         rule=meta["rule"],
         module_path=meta["module_path"],
@@ -166,7 +175,7 @@ def attributes_text(node: fx.Node) -> str:
     return ", ".join(f"{name}={text}" for name, text in given.items() if text != default.get(name))
 
 
-def module_tree(graph: Graph) -> ModuleTree:
+def module_tree(graph: Described) -> ModuleTree:
     """The lines of `graph` grouped by module."""
     everything = [line for line in lines(graph) if line.operation not in (INPUT, OUTPUT)]
     nested = _nested_modules([line.module_path for line in everything])
@@ -215,7 +224,7 @@ def _count(count: int, noun: str) -> str:
     return f"{count} {noun}{'s' * (count != 1)}"
 
 
-def headline(graph: Graph) -> str:
+def headline(graph: Described) -> str:
     """The model, its shapes and sizes, how it was traced and how far it was rewritten, in one line."""
     ends = {
         operation_name(node): node_shape(node) for node in graph.graph.nodes if node.op in ("placeholder", "output")
@@ -234,7 +243,7 @@ def headline(graph: Graph) -> str:
     return ", ".join(parts)
 
 
-def summary(graph: Graph) -> str:
+def summary(graph: Described) -> str:
     """The headline, and the tree of modules as deep as fits on a screen."""
     tree = module_tree(graph)
     rows = list(_rows(tree, depth=1))
