@@ -1,10 +1,10 @@
-"""Kill a process at random moments of writing a store, and look at what is left.
+"""Kill a process at random moments while it writes a store, and check the store that remains.
 
     python benchmarks/kill_store.py [--times 200] [--seed 0]
 
-Each time a process adds groups to a store and replaces some, and reports each one that is written; after a random while
-it gets SIGKILL. Then the store has to open, every group in it has to be whole, and every group that was reported has to
-be there as it was reported, or as it was being replaced. The next process goes on with the same folder. Needs os.fork.
+Each time, a process adds groups to a store, replaces some, and reports each group that is written; after a random time
+it is killed by SIGKILL. Then the store must open, every group in it must be complete, and every reported group must
+exist in its reported version or a newer one. The next process continues in the same folder. Needs os.fork.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from surgery.store.lock import LOCK, holder
 
 CLASSES = 32
 FOLDER_EVERY = 10
-"""Kills before a new folder: stores grow, and small ones are killed in more of their phases."""
+"""Kills before a new folder: stores grow, and the phases of writing a small one are hit more evenly."""
 
 
 def main() -> None:
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    logging.getLogger("surgery.store.lock").setLevel(logging.ERROR)  # a lock taken over is no news here
+    logging.getLogger("surgery.store.lock").setLevel(logging.ERROR)  # it warns of each lock of a killed process
     chance = random.Random(given.seed)
     counts = {"groups reported": 0, "killed while writing": 0, "killed holding the lock": 0}
     for first in range(0, given.times, FOLDER_EVERY):
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def rounds(folder: Path, times: int, chance: random.Random, counts: dict[str, int]) -> None:
-    """Write, kill and look, `times` times in one folder."""
+    """Write, kill and check, `times` times in one folder."""
     path = folder / "results.h5"
     reported: dict[str, int] = {}
     start = time.perf_counter()
@@ -60,7 +60,7 @@ def rounds(folder: Path, times: int, chance: random.Random, counts: dict[str, in
         counts["killed while writing"] += any(item.name.endswith(".tmp") for item in folder.iterdir())
         check(path, reported)
     write_group(path, group("last", 0))
-    assert {item.name for item in folder.iterdir()} <= {path.name, LOCK}, "what dead processes left is swept"
+    assert {item.name for item in folder.iterdir()} <= {path.name, LOCK}, "files of killed processes are removed"
 
 
 def killed(path: Path, version: int, *, after: float) -> dict[str, int]:
@@ -81,7 +81,7 @@ def killed(path: Path, version: int, *, after: float) -> dict[str, int]:
 
 
 def write_on(path: Path, version: int, writer: int) -> None:
-    """Write one group after the other until death: new ones, and every third time one that is there."""
+    """Write one group after the other until the process is killed: new ones, and every third time an existing one."""
     try:
         while True:
             version += 1
@@ -95,14 +95,14 @@ def write_on(path: Path, version: int, writer: int) -> None:
 
 
 def check(path: Path, reported: dict[str, int]) -> None:
-    """Every group is whole, and none that was reported is gone or older."""
+    """Check that every group is complete, and that no reported group is missing or older."""
     found = {item.name: read_group(path, item.name) for item in list_groups(path)}
     for name, item in found.items():
         version = int(item.attributes["version"])
-        assert np.array_equal(item["weight"], group(name, version)["weight"]), f"{name} is not whole"
+        assert np.array_equal(item["weight"], group(name, version)["weight"]), f"{name} is not complete"
         assert tuple(item["class"]) == labels()
     for name, version in reported.items():
-        assert name in found, f"{name} was reported and is gone"
+        assert name in found, f"{name} was reported and is missing"
         assert int(found[name].attributes["version"]) >= version, f"{name} is older than reported"
 
 

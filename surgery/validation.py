@@ -1,6 +1,6 @@
-"""Tables checked by pydantic: what it finds wrong, in words, where in the data it stands, with the nearest right names.
+"""Tables checked by pydantic: its errors in words, with their location in the data and the nearest valid names.
 
-Tables that come in several forms are told apart by their key `kind`.
+The key `kind` selects the model of a table that has several forms.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from surgery.toml import Location, TomlDocument
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """Something wrong with the value at `location`, or with its key."""
+    """A mistake in the value at `location`, or in its key."""
 
     location: Location
     message: str
@@ -39,8 +39,10 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True)
 class Visited:
-    """A value of the data beside what the schema has in its place: the model of a table, or the `kinds` to choose from
-    where its own is none of them; the markers of a field's `Annotated`.
+    """A value of the data with its part of the schema.
+
+    `model`: the model of a table. `kinds`: the valid kinds of a table, where its own is none of them. `markers`: those
+    of the field's `Annotated`.
     """
 
     location: Location
@@ -51,18 +53,18 @@ class Visited:
 
 
 def refusal(message: str, *, hint: str | None = None, key: str = "") -> PydanticCustomError:
-    """What a validator raises to say `message` as it is, about `key` of a table if it is there."""
+    """The error that a validator raises for a `message` of its own, about `key` if the table has it."""
     return PydanticCustomError("refused", "{message}", {"message": message, "hint": hint, "key": key})
 
 
 def findings(error: ValidationError, model: type[BaseModel], data: Mapping[str, Any]) -> list[Finding]:
-    """Everything that `error` says about `data`, which is not a `model`."""
+    """All mistakes that `error` reports in `data`, which should be a `model`."""
     tables = {visited.location: visited for visited in visit(model, data)}
     return [_finding(item, data, tables) for item in error.errors(include_url=False)]
 
 
 def visit(annotation: Any, value: Any, location: Location = ()) -> Iterator[Visited]:
-    """Go through `value` and the type that it should have side by side, as far as the two agree."""
+    """Visit `value` together with its expected type, as far as the two agree."""
     annotation, markers = _unwrap(annotation)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield Visited(location=location, value=value, model=annotation, markers=markers)
@@ -80,12 +82,12 @@ def visit(annotation: Any, value: Any, location: Location = ()) -> Iterator[Visi
 
 
 def kinds(model: type[BaseModel]) -> tuple[str, ...]:
-    """The values of `kind` by which a model is chosen."""
+    """The values of `kind` that select a model."""
     return get_args(model.model_fields["kind"].annotation) if "kind" in model.model_fields else ()
 
 
 def shown(value: Any) -> str:
-    """A value as messages quote it: as in TOML, shortened; tables and lists by what they are."""
+    """A value in messages: as in TOML, shortened; a table or a list only by its type."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, Mapping):
@@ -128,7 +130,7 @@ def _default_kind(model: type[BaseModel]) -> Any:
 
 
 def _elements(annotation: Any, value: Any) -> Iterator[tuple[str | int, Any, Any]]:
-    """The keys or numbers of a list or of a table of equal values, the values, and their types."""
+    """The keys or indices of a table or list of values of one type, with the values and their types."""
     arguments = get_args(annotation)
     if get_origin(annotation) is dict and isinstance(value, Mapping):
         yield from ((name, item, arguments[1]) for name, item in value.items())
@@ -166,7 +168,7 @@ def _finding(item: ErrorDetails, data: Mapping[str, Any], tables: Mapping[Locati
 
 
 def _in_data(item: ErrorDetails, data: Any) -> Location:
-    """The location in the data: pydantic's without the names of the union members that it went through."""
+    """The location in the data: pydantic's, without the names of the union members in it."""
     kept: list[str | int] = []
     for number, part in enumerate(item["loc"]):
         items: Any = data if isinstance(data, Mapping) else dict(enumerate(data)) if isinstance(data, list) else {}

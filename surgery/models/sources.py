@@ -101,11 +101,11 @@ def from_user(reference: str) -> Architecture:
     """
     module, _, name = reference.partition(":")
     # A module that is imported needs no file: `__main__` of a notebook has none.
-    made: Any = getattr(sys.modules.get(module), name, None) or plugins.load(reference)
+    made = getattr(sys.modules.get(module), name, None) or plugins.load(reference)
     if isinstance(made, nn.Module) or not callable(made):
         what = type(made).__name__
-        raise InputError(f"{reference}: expected a function that returns a torch.nn.Module, got a {what}")
-    return Architecture(builder=made, input_shape=None)
+        raise InputError(f"{reference}: expected a function that returns a torch.nn.Module, got {what}")
+    return Architecture(builder=typing.cast("Callable[..., nn.Module]", made), input_shape=None)
 
 
 def call_user(builder: Callable[..., Any], reference: str, arguments: Mapping[str, Any]) -> nn.Module:
@@ -119,5 +119,5 @@ def call_user(builder: Callable[..., Any], reference: str, arguments: Mapping[st
         except Exception as error:  # a user's code may raise anything
             raise InputError(f"{reference}: calling it raised {type(error).__name__}: {error}") from error
     if not isinstance(module, nn.Module):
-        raise InputError(f"{reference}: expected a torch.nn.Module, got a {type(module).__name__}")
+        raise InputError(f"{reference}: expected a torch.nn.Module, got {type(module).__name__}")
     return module

@@ -60,9 +60,10 @@ def match_names(state: State, expected: Iterable[str]) -> State:
     expected = set(expected)
     candidates = [state, {name.replace(_COMPILED, ""): tensor for name, tensor in state.items()}]
     # Wrappers nest: the prefixes of DataParallel and of the user's own wrapper are removed one after the other.
-    while prefix := next(
-        (p for p in _PREFIXES if candidates[-1] and all(n.startswith(p) for n in candidates[-1])), None
-    ):
+    while names := list(candidates[-1]):
+        prefix = next((prefix for prefix in _PREFIXES if all(name.startswith(prefix) for name in names)), None)
+        if prefix is None:
+            break
         candidates.append({name.removeprefix(prefix): tensor for name, tensor in candidates[-1].items()})
     return max(candidates, key=lambda candidate: len(expected & candidate.keys()))
 

@@ -246,7 +246,7 @@ def test_factory_in_the_current_folder_makes_the_network(tmp_path: Path, monkeyp
         ("absent_package.nets:make", "no module 'absent_package' was found"),
         ("own_net_b:mak", r"own_net_b\.py defines no 'mak'(.|\n)*did you mean 'make'"),
         ("own_net_b:broken", "calling it raised KeyError: 'x'"),
-        ("own_net_b:number", "expected a torch.nn.Module, got a int"),
+        ("own_net_b:number", "expected a torch.nn.Module, got int"),
         ("own_net_b:instance", "expected a function"),
     ],
 )
