@@ -23,6 +23,15 @@ def split(count, seed):
     return Split(images=images.to(torch.uint8), labels=labels)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """On networks this small, threads that wait for each other take more time than they save."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="session")
 def data():
     return Dataset(

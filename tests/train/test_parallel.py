@@ -20,24 +20,29 @@ from surgery.train.folding import FoldedNetwork
 from surgery.train.processes import ALONE, Processes, SharedBatchNorm, launched, share_batch_norm
 
 SCRIPT = """
-    import importlib.util, sys
-    import safetensors.torch
+    import importlib.util, os, sys
     import torch
-    torch.set_num_threads(1)
     spec = importlib.util.spec_from_file_location("parallel", {here!r})
     parallel = importlib.util.module_from_spec(spec); spec.loader.exec_module(parallel)
     spec = importlib.util.spec_from_file_location("small", {conftest!r})
     small = importlib.util.module_from_spec(spec); spec.loader.exec_module(small)
-    folder, rank = sys.argv[1:]
     def made(fixture, *arguments):
         return fixture._get_wrapped_function()(*arguments)
+    # Forked before torch computes anything: importing it takes longer than the training.
+    other = os.fork()
+    rank = "0" if other else "1"
+    os.environ |= {{"RANK": rank, "LOCAL_RANK": rank}}
+    torch.set_num_threads(1)
     for name in parallel.NAMES:
         heard = []
         config = made(small.config, made(small.attack))
-        network, kept = made(small.network), f"{{folder}}/{{name}}"
+        network, kept = made(small.network), f"{{sys.argv[1]}}/{{name}}"
         result = parallel.run(network, made(small.data), config, name, checkpoints=kept, progress=heard.append)
         assert bool(heard) == (rank == "0"), "one process reports"
         torch.save((result.model.state_dict(), result.history), f"{{kept}}/{{rank}}.pt")
+    if other:
+        _, status = os.waitpid(other, 0)
+        assert status == 0, "the other process has failed"
 """
 
 
@@ -75,21 +80,9 @@ def two_processes(tmp_path_factory):
     places = {"here": str(Path(__file__)), "conftest": str(Path(__file__).parent / "conftest.py")}
     script = textwrap.dedent(SCRIPT).format(**places)
     shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "OMP_NUM_THREADS": "1"}
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", script, str(folder), str(rank)],
-            env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stderr=subprocess.PIPE,
-        )
-        for rank in range(2)
-    ]
-    try:
-        for process in started:
-            _, errors = process.communicate(timeout=120)
-            assert process.returncode == 0, errors.decode()
-    finally:
-        for process in started:
-            process.kill()
+    command = [sys.executable, "-W", "ignore", "-c", script, str(folder)]
+    done = subprocess.run(command, env={**os.environ, **shared}, capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stderr.decode()
     return folder
 
 

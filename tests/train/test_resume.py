@@ -1,7 +1,6 @@
 import dataclasses
 import json
 import os
-import signal
 import subprocess
 import sys
 import textwrap
@@ -221,39 +220,55 @@ def test_files_hold_no_pickle(network, data, config, tmp_path):
         json.loads(path.read_bytes()[8 : 8 + length])
 
 
+KILLED_AFTER = (3, 6)
+"""Calls of the progress callback: within the first epoch, and at its end."""
+
 SCRIPT = """
     import importlib.util, os, signal, sys
     import torch
     spec = importlib.util.spec_from_file_location("small", {conftest!r})
     small = importlib.util.module_from_spec(spec); spec.loader.exec_module(small)
-    from surgery.train import fit
+    from surgery.train import Checkpoints, fit
     def made(fixture, *arguments):
         return fixture._get_wrapped_function()(*arguments)
-    network, data = made(small.network), made(small.data)
-    config = made(small.config, made(small.attack))
-    torch.set_num_threads(1)
-    count = 0
-    def report(progress):
-        global count
-        count += 1
-        if count == int(sys.argv[2]):
-            os.kill(os.getpid(), signal.SIGKILL)
-    from surgery.train import Checkpoints
-    fit(network, data, config, checkpoints=Checkpoints(folder=sys.argv[1], seconds=0.0), progress=report)
+    def train(calls):
+        torch.set_num_threads(1)
+        network, data = made(small.network), made(small.data)
+        config = made(small.config, made(small.attack))
+        count = 0
+        def report(progress):
+            nonlocal count
+            count += 1
+            if count == calls:
+                os.kill(os.getpid(), signal.SIGKILL)
+        folder = f"{{sys.argv[1]}}/{{calls}}"
+        fit(network, data, config, checkpoints=Checkpoints(folder=folder, seconds=0.0), progress=report)
+    # Forked before torch computes anything: importing it takes longer than the training.
+    for calls in map(int, sys.argv[2:]):
+        child = os.fork()
+        if child == 0:
+            train(calls)
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, status
 """
 
 
-@pytest.mark.parametrize("calls", [3, 6])
-def test_a_killed_training_ends_with_the_same_bits(network, data, config, tmp_path, calls):
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """The folder of training runs that were killed, each in a folder named by the number of calls before."""
+    folder = tmp_path_factory.mktemp("killed")
     script = textwrap.dedent(SCRIPT).format(conftest=str(Path(__file__).parent / "conftest.py"))
-    command = [sys.executable, "-c", script, str(tmp_path), str(calls)]
-    killed = subprocess.run(command, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        resumed = fit(network, data, config, checkpoints=tmp_path)
-        assert_the_same_result(resumed, fit(network, data, config))
-    finally:
-        torch.set_num_threads(threads)
+    command = [sys.executable, "-c", script, str(folder), *map(str, KILLED_AFTER)]
+    done = subprocess.run(command, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr.decode()
+    return folder
+
+
+@pytest.mark.parametrize("calls", KILLED_AFTER)
+def test_a_killed_training_ends_with_the_same_bits(network, data, config, killed, calls):
+    # On one thread, like the killed process: another number of threads adds in another order.
+    assert torch.get_num_threads() == 1
+    resumed = fit(network, data, config, checkpoints=killed / str(calls))
+    assert_the_same_result(resumed, fit(network, data, config))
     assert any(note.startswith("went on after") for note in resumed.notes)
