@@ -1,6 +1,6 @@
 """Declarative model surgery: trace a network, rewrite it by rules, certify the result, and measure what it shows.
 
-Names are imported when they are first used, so that `import surgery` costs nothing.
+Names and subpackages are imported when they are first used, so that `import surgery` needs neither torch nor time.
 """
 
 from __future__ import annotations
@@ -9,6 +9,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from surgery import attack as attack
+    from surgery import data as data
+    from surgery import graph as graph
+    from surgery import hierarchy as hierarchy
+    from surgery import linear as linear
+    from surgery import models as models
+    from surgery import recipe as recipe
+    from surgery import report as report
+    from surgery import rewrite as rewrite
+    from surgery import run as run
+    from surgery import stages as stages
+    from surgery import store as store
+    from surgery import train as train
     from surgery.graph import Graph as Graph
     from surgery.graph import load_graph as load_graph
     from surgery.graph import save_graph as save_graph
@@ -37,6 +50,10 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+_SUBPACKAGES = (
+    *("attack", "data", "graph", "hierarchy", "linear", "models", "recipe", "report", "rewrite", "run"),
+    *("stages", "store", "train"),
+)
 _HOMES = {
     "surgery.graph": ("Graph", "load_graph", "save_graph", "to_networkx", "trace"),
     "surgery.hierarchy": ("Hierarchy", "cluster"),
@@ -54,8 +71,10 @@ _HOME = {name: home for home, names in _HOMES.items() for name in names}
 def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(import_module(_HOME[name]), name)
+    if name in _SUBPACKAGES:
+        return import_module(f"surgery.{name}")
     raise AttributeError(f"module 'surgery' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return [*sorted(_HOME), "__version__"]
+    return [*sorted(_HOME), *_SUBPACKAGES, "__version__"]

@@ -38,11 +38,29 @@ PUBLIC = {
     "to_networkx",
     "trace",
 }
+SUBPACKAGES = {
+    *("attack", "data", "graph", "hierarchy", "linear", "models", "recipe", "report", "rewrite", "run"),
+    *("stages", "store", "train"),
+}
 
 
 def test_the_public_names_are_these_and_all_resolve():
-    assert set(dir(surgery)) == PUBLIC
+    assert set(dir(surgery)) == PUBLIC | SUBPACKAGES
     assert all(getattr(surgery, name) is not None for name in PUBLIC)
+
+
+def test_every_subpackage_is_an_attribute_after_importing_surgery_alone():
+    folders = {path.parent.name for path in (ROOT / "surgery").glob("*/__init__.py")}
+    assert folders == SUBPACKAGES
+    code = f"import surgery; print([getattr(surgery, name).__name__ for name in {sorted(SUBPACKAGES)}])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == str([f"surgery.{name}" for name in sorted(SUBPACKAGES)])
+
+
+def test_an_attack_is_made_after_importing_surgery_alone():
+    code = "import surgery; print(surgery.attack.pgd(epsilon='8/255', steps=2, step_size=0.01).steps)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "2"
 
 
 def test_an_unknown_name_is_an_attribute_error():

@@ -8,8 +8,10 @@ from typing import Any
 
 from surgery.errors import InputError, suggest
 from surgery.hierarchy import NAMED, named
+from surgery.plugins import reference_of
 from surgery.recipe.document import Document
 from surgery.recipe.problems import Problem
+from surgery.stages.extension import GROUP
 from surgery.stages.fields import DATA, FilePath, Reference
 from surgery.stages.registry import KINDS, table_of
 from surgery.toml import Location
@@ -121,7 +123,9 @@ def _check(link: Link, tables: Mapping[str, Mapping[str, Any]]) -> tuple[str, st
     if table is None:
         return _check_hierarchy(link, tables) if link.reference.or_hierarchy else _missing(link, tables)
     kind = table.get("kind")
-    if isinstance(kind, str) and not _fits(table, link):
+    # An unknown kind is a mistake of its own, which is reported there.
+    known = isinstance(kind, str) and (kind in KINDS or reference_of(kind, GROUP) is not None)
+    if known and not _fits(table, link):
         fitting = _of_kind(link, tables)
         near = [name for name in fitting if _names(tables[name], link.target)] or fitting
         return (

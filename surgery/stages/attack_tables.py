@@ -42,7 +42,8 @@ class ThreatTable(ValueTable):
         """Refuse 8 for 8/255 at its key: the attack, which checks it too, is not made while other keys are wrong."""
         if info.data.get("norm") == "Linf":
             epsilon, step_size = (size, 0.0) if info.field_name == "epsilon" else (0.0, size)
-            as_validator(lambda: Attack(norm="Linf", steps=1, epsilon=epsilon, step_size=step_size))
+            made = lambda: Attack(norm="Linf", steps=1, epsilon=epsilon, step_size=step_size)  # noqa: E731
+            as_validator(made, ("epsilon", "step_size"))
         return size
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Self, get_args
 
@@ -28,12 +28,13 @@ class Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-def as_validator(make: Callable[[], object]) -> None:
-    """Call `make` and turn its InputError into a refusal of the key that the message begins with, if it is a key."""
+def as_validator(make: Callable[[], object], keys: Container[str] = ()) -> None:
+    """Call `make` and turn its InputError into a refusal of the first of `keys` that its message names."""
     try:
         make()
     except InputError as error:
-        raise refusal(error.message, hint=error.hint, key=error.message.split(" ")[0]) from None
+        named = (word for word in re.findall(r"\w+", error.message) if word in keys)
+        raise refusal(error.message, hint=error.hint, key=next(named, "")) from None
 
 
 class ValueTable(Table, ABC):
@@ -45,7 +46,7 @@ class ValueTable(Table, ABC):
 
     @model_validator(mode="after")
     def _makes_a_value(self) -> Self:
-        as_validator(self.value)
+        as_validator(self.value, type(self).model_fields)
         return self
 
 

@@ -96,7 +96,7 @@ def test_check_of_all_that_is_wrong(tiny: Path) -> None:
     assert "error: 4 problems" in result.stderr
     assert f"{bad}:16:1: unknown key 'epoch'" in result.stderr
     assert "nowhere.toml: no such file" in result.stderr
-    assert "fine" in result.stdout
+    assert "no mistakes" in result.stdout
     found = data("check", bad, tiny, "nowhere.toml", code=2)["recipes"]
     assert [item["sound"] for item in found] == [False, True, False]
     assert {(problem["line"], problem["column"]) for problem in found[0]["problems"]} >= {(16, 1), (23, 9)}

@@ -6,7 +6,8 @@ import pytest
 
 from surgery.errors import InputError
 from surgery.recipe import Sizes, StageRecord, preview_run, shipped, stage_keys, stage_records
-from surgery.recipe import keys as keys_module
+from surgery.stages.cluster import ClusterStage
+from surgery.stages.confusion import ConfusionStage
 
 DATA = "d" * 64
 
@@ -62,7 +63,7 @@ def test_data_and_versions_matter(load, monkeypatch):
     recipe = load()
     before = stage_keys(recipe, DATA)
     assert not set(before.values()) & set(stage_keys(recipe, "e" * 64).values())
-    monkeypatch.setitem(keys_module.VERSIONS, "cluster", 2)
+    monkeypatch.setattr(ClusterStage, "version", 2)
     after = stage_keys(recipe, DATA)
     assert {name for name in before if before[name] != after[name]} == {"hierarchy", "atc", "confusion", "report"}
 
@@ -126,9 +127,9 @@ def test_a_plan_tells_of_versions_files_and_new_inputs(load, chain, tmp_path, mo
     recipe = load(chain.replace('model = "at.last"', 'file = "model.pt"'))
     finished = dict(stage_records(recipe, DATA))
     (tmp_path / "model.pt").write_bytes(b"two")
-    monkeypatch.setitem(keys_module.VERSIONS, "confusion", 2)
+    monkeypatch.setattr(ConfusionStage, "version", 2)
     found = whys(recipe, finished)
-    assert found["robustness"] == ("will run", "what file names changed")
+    assert found["robustness"] == ("will run", "the content of file changed")
     assert found["confusion"] == ("will run", "version of the stage changed: 1 -> 2")
     more = load(chain + '\n[stage.more]\nkind = "extract"\nmodel = "atc"\n')
     assert whys(more, finished)["report"][1].endswith("input more is new")
@@ -139,7 +140,7 @@ def test_without_the_data_nothing_is_known_to_be_there(load):
     del finished["atc"]
     found = whys(load(), finished, None)
     assert {state for state, _ in found.values()} == {"will run"}
-    assert "data are not here yet" in found["at"][1]
+    assert "data are missing" in found["at"][1]
     assert found["atc"] == ("will run", "new")
     assert all(stage.key is None for stage in preview_run(load(), finished, None))
 

@@ -181,5 +181,5 @@ def test_a_stage_that_is_not_there_is_an_error_with_near_names(load):
 
 
 def test_an_unknown_recipe_is_an_error_with_near_names():
-    with pytest.raises(InputError, match=r"no recipe is called 'quickstat'(.|\n)*'quickstart'"):
+    with pytest.raises(InputError, match=r"no shipped recipe and no file is called 'quickstat'(.|\n)*'quickstart'"):
         load_recipe("quickstat")
