@@ -129,7 +129,7 @@ def runner_of(
         few, few_labels = _taken(images, labels, numbers, home_of(model, images)[0])
         # One target for all attacks: it has gradients that are verified if one of them uses gradients.
         gradients = any(getattr(attack, "uses_gradients", True) for attack in attacks)
-        target = prepare(model, few, engine=engine or Engine(), gradients=gradients)
+        target = prepare(model, few, engine=PLAIN, gradients=gradients)
         check_classes(data, labels, target.num_classes)
         for attack in attacks:
             _check_fits(attack, few, target.num_classes)
@@ -138,9 +138,9 @@ def runner_of(
             check_repeatable(target.reference, few),
             check_independent(target.reference, few),
         )
-        if not all(check.passed for check in same):
-            # A trace is one function; of a model that is another function each time it is a wrong copy.
-            target = prepare(model, few, engine=PLAIN, gradients=gradients)
+        # A trace is one function; of a model that is another function each time it would be a wrong copy.
+        if all(check.passed for check in same):
+            target = prepare(model, few, engine=engine or Engine(), gradients=gradients)
         yield Runner(
             model=model,
             target=target,

@@ -1,4 +1,4 @@
-"""A small network with batch norm, and images of which it is right on all: how robust it is there, epsilon decides."""
+"""A small network with batch norm, and images on which epsilon decides how robust it is."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ class Small(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def images():
     """`(160, 3, 8, 8)`: smooth differences between images, so that the network does not say the same of all."""
     generator = torch.Generator().manual_seed(0)
@@ -31,7 +31,7 @@ def images():
     return (0.7 * colours + 0.3 * torch.rand(160, 3, 8, 8, generator=generator)).clamp(0, 1)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def model(images):
     with torch.random.fork_rng():
         torch.manual_seed(1)
@@ -47,7 +47,7 @@ def model(images):
     return model
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def labels(model, images):
     """What the network says, except for every tenth image."""
     with torch.no_grad():
@@ -56,9 +56,12 @@ def labels(model, images):
     return labels
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def one_thread():
-    """Tests run beside each other: on small networks, threads that wait for each other cost more than they bring."""
+    """Tests run in parallel processes: on small networks, threads that wait for each other cost more than they gain.
+
+    For the package, so that the fixtures that evaluate run with one thread as well.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
