@@ -84,6 +84,7 @@ class Split:
     def digest(self) -> str:
         """The SHA-256, in hexadecimal digits, of shape, images and labels; the same on every device."""
         result = hashlib.sha256(f"uint8 {tuple(self.images.shape)}".encode())
+        # In parts, because a copy of all images would double the memory; "<i8" is the same on every machine.
         for images in self.images.split(1024):
             result.update(images.cpu().contiguous().numpy().tobytes())
         result.update(self.labels.cpu().numpy().astype("<i8").tobytes())
@@ -96,7 +97,7 @@ def _images_in_words(images: Tensor) -> str:
 
 def _indices(indices: Tensor | Sequence[int], length: int) -> Tensor:
     chosen = torch.as_tensor(indices)
-    if chosen.numel() == 0:
+    if chosen.numel() == 0:  # torch makes a float tensor of an empty list
         return torch.zeros(0, dtype=torch.int64)
     if chosen.dtype == torch.bool:
         if chosen.shape != (length,):

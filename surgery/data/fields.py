@@ -98,6 +98,7 @@ def _synthesize(spectrum: NDArray[np.int64], size: int) -> NDArray[np.int64]:
 
 
 def _shift(values: NDArray[np.int64], bits: int) -> NDArray[np.int64]:
+    # A right shift rounds down, for negative numbers too; with half a unit added it rounds to the nearest.
     return (values + (1 << bits - 1)) >> bits
 
 
@@ -106,6 +107,7 @@ def _cosines(count: int, size: int) -> NDArray[np.int64]:
     # A context of its own: the caller's decimal settings may be anything.
     with localcontext(Context(prec=50, rounding=ROUND_HALF_EVEN)):
         scale = Decimal(2).sqrt() * 2**_FINE
+        # The angle is a multiple of pi / (2 size), so that all values are among 4 size of them.
         circle = [int((scale * _cosine(_PI * step / (2 * size))).to_integral_value()) for step in range(4 * size)]
     table = [[circle[k * (2 * i + 1) % (4 * size)] for i in range(size)] for k in range(1, count)]
     return np.array([[2**_FINE] * size, *table], dtype=np.int64)

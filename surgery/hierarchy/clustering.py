@@ -101,6 +101,7 @@ def cut_merges(merges: Sequence[Merge], count: int) -> NDArray[np.intp]:
     classes = len(merges) + 1
     members = {label: [label] for label in range(classes)}
     for number, (left, right, _, _) in enumerate(merges[: classes - count]):
+        # As in scipy, merge `number` makes the cluster K + `number`.
         members[classes + number] = members.pop(left) + members.pop(right)
     labels = np.empty(classes, dtype=np.intp)
     for number, group in enumerate(members.values()):

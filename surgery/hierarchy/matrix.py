@@ -27,6 +27,7 @@ def correlations(C: ArrayLike | Tensor) -> Matrix:
     _refuse(np.abs(matrix) > 1 + TOLERANCE, matrix, "is outside [-1, 1]")
     off = np.abs(matrix.diagonal() - 1) > TOLERANCE
     _refuse(np.diag(off), matrix, "is not 1, the correlation of a class with itself")
+    # Entries that rounding in float32 made unequal are averaged: no result depends on the triangle that is read.
     matrix = np.clip((matrix + matrix.T) / 2, -1.0, 1.0)
     np.fill_diagonal(matrix, 1.0)
     return matrix

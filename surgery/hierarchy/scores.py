@@ -92,6 +92,7 @@ def _cophenetic(distance: Matrix, merges: Sequence[tuple[int, int, float, int]])
     members = {label: [label] for label in range(len(distance))}
     heights = np.zeros_like(distance)
     for number, (left, right, height, _) in enumerate(merges):
+        # Each pair of classes is in two clusters until exactly one merge, whose height is theirs.
         heights[np.ix_(members[left], members[right])] = height
         members[len(distance) + number] = members.pop(left) + members.pop(right)
     upper = np.triu_indices(len(distance), k=1)
