@@ -2,9 +2,9 @@
 
     python benchmarks/planted.py [--seeds 5] [--first 0]
 
-For each seed the planted data set is generated, one small network with batch norm and max pooling trained on it in both
-ways, cut to its linear sub-network, and its correlation matrix C clustered (average linkage, three superclasses). The
-superclasses are right where the adjusted Rand index is 1. The last column is the time of the training alone.
+For each seed, a small network with batch norm and max pooling is trained on a planted data set in both ways. Its linear
+sub-network is extracted, and the correlation matrix C clustered (average linkage, three superclasses). An adjusted Rand
+index of 1 means that the superclasses are those of the data. The last column is the time of training alone.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ OBJECTIVES = {"standard": Objective(kind="standard"), "adversarial": Objective(k
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """What one training gave; accuracies are shares of the test images."""
+    """The result of one training run; accuracies are shares of the test images."""
 
     natural: float
     robust: float
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def trained(data: Dataset, objective: Objective, seed: int) -> Row:
-    """Train, attack, cut open, cluster."""
+    """Train a network, attack it, extract its linear sub-network and cluster its classes."""
     torch.manual_seed(seed)
     model = build("convnet", num_classes=data.num_classes, width=16)
     config = TrainingConfig(

@@ -1,11 +1,11 @@
-"""How long a step of adversarial training takes: a plain float32 loop as published, and `surgery.train`.
+"""The time of a step of adversarial training: a float32 loop as usually published, and `surgery.train`.
 
     python benchmarks/train.py [--batch 32] [--repeat 5] [--width 64] [--device cuda] [--epoch]
 
-A PGD-10 step of the CIFAR ResNet-18 (attack in evaluation mode, loss in training mode, SGD with momentum and weight
-decay), every way in turn in one process, medians. The published loop calls `loss.backward()` in the attack, which
-computes the gradients of all weights too. With --epoch, whole epochs of 50,000 images in batches of 128 are timed, by
-`surgery.train.fit` with everything that belongs to it.
+Prints medians for a PGD-10 step of the CIFAR ResNet-18: attack in evaluation mode, loss in training mode, SGD with
+momentum and weight decay. The ways are timed in turn, in one process. The published loop calls `loss.backward()` in the
+attack, which also computes the gradients of all weights. With --epoch, whole epochs of 50,000 images in batches of 128
+are timed as well, as `surgery.train.fit` trains them.
 """
 
 from __future__ import annotations
@@ -81,11 +81,11 @@ def steps(device: torch.device, batch: int, width: int, repeat: int) -> None:
         print(f"  {name:<40} {shown} {first / seconds:>12.2f} {second / seconds:>13.2f}")
     alone = penalty_alone(device, batch)
     share = alone / medians[f"{fast}, folded"]
-    print(f"  the penalty forward and backward, by itself: {alone * 1e3:.3f} ms, {share:.3%} of the step without it")
+    print(f"  the penalty alone, forward and backward: {alone * 1e3:.3f} ms, {share:.3%} of the step without it")
 
 
 def published(model: nn.Module, images: Tensor, labels: Tensor, *, parameters: bool) -> Callable[[], object]:
-    """The usual loop: the network switched to evaluation mode and back, float32, images channels first."""
+    """The usual loop: it switches the network to evaluation mode and back, in float32, with images channels first."""
     model = copy.deepcopy(model)
     optimizer = torch.optim.SGD(model.parameters(), lr=RATE, momentum=0.9, weight_decay=2e-4)
 
@@ -115,7 +115,7 @@ def published(model: nn.Module, images: Tensor, labels: Tensor, *, parameters: b
 def ours(
     model: nn.Module, images: Tensor, labels: Tensor, engine: Engine, *, penalty: bool = False
 ) -> Callable[[], object]:
-    """A step of `surgery.train`, start of the attack and augmentation included."""
+    """A step of `surgery.train` from the random start of the attack to the update; without augmentation."""
     model = copy.deepcopy(model)
     if engine.channels_last:
         model, images = model.to(memory_format=torch.channels_last), images.to(memory_format=torch.channels_last)
@@ -140,7 +140,7 @@ def ours(
 
 
 def penalty_alone(device: torch.device, batch: int) -> float:
-    """What the penalty takes, from logits to their gradient."""
+    """The median time of the penalty, from logits to their gradient."""
     logits = torch.randn(batch, 10, device=device, requires_grad=True)
     times = [timed(lambda: torch.autograd.grad(PENALTY(logits), logits), device) for _ in range(200)]
     return statistics.median(times)

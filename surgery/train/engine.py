@@ -43,6 +43,7 @@ class Engine:
     def on(self, device: torch.device, *, steps: int, processes: int) -> Engine:
         """The engine with every choice made, for a run of so many steps on `device`."""
         fast = self.precision == "bfloat16" or (self.precision == "auto" and computes_bfloat16(device))
+        # Only in a single process: compiling the sums inside a shared batch norm is untested.
         pays = device.type == "cuda" and processes == 1 and steps >= COMPILE_FROM
         return replace(
             self,
@@ -73,7 +74,7 @@ def find_device(device: torch.device | str | None) -> torch.device:
     """The device to train on: the given one, or by default a GPU if there is one; raises InputError if it is absent."""
     try:
         found = torch.device(device if device is not None else "cuda" if torch.cuda.is_available() else "cpu")
-        torch.zeros(1, device=found)
+        torch.zeros(1, device=found)  # a name can be valid without a device behind it
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"the device {device!s} cannot be used: {str(error).splitlines()[0]}") from error
     return found

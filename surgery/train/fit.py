@@ -64,6 +64,7 @@ def fit(
             if not isinstance(checkpoints, Checkpoints):
                 checkpoints = Checkpoints(folder=Path(checkpoints))
             folder = TrainingFolder(checkpoints=checkpoints, model=model, data=data, config=config)
+        # The others train in step with the first process, and neither write nor report.
         if processes.writes:
             hooks = Hooks(
                 report=progress or hooks.report,
@@ -117,6 +118,7 @@ def _resume(trainer: Trainer, folder: TrainingFolder, processes: Processes, *, r
 def _global_settings(device: torch.device) -> Iterator[None]:
     """Let cuDNN search for its fastest convolutions; restore that setting and the random state at the end."""
     benchmark = torch.backends.cudnn.benchmark
+    # cuDNN measures the algorithms at the first batch of each size; nearly all batches have one size.
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.backends.cudnn.benchmark = True
         try:

@@ -60,6 +60,7 @@ class ClusterPenalty:
         Raises InputError naming the class where the hierarchy does not fit K.
         """
         check_outputs(self.hierarchy, logits.shape[1])
+        # In bfloat16, differences of logits of one superclass would be mostly rounding.
         logits = logits if logits.dtype == torch.float64 else logits.float()
         distance = logits @ _to_distances(self.hierarchy.superclass, logits.dtype, logits.device)
         squares = distance.square()
@@ -92,6 +93,7 @@ def check_outputs(hierarchy: Hierarchy, outputs: int, class_names: tuple[str, ..
         )
 
 
+# Cached, for it is needed in every step; cached by device, so that no step copies it there.
 @lru_cache(maxsize=32)
 def _to_distances(superclass: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     """The symmetric matrix I - P `(K, K)`, where P averages over superclasses; logits times it are distances."""
@@ -102,5 +104,6 @@ def _to_distances(superclass: tuple[int, ...], dtype: torch.dtype, device: torch
 
 def _root(squares: Tensor) -> Tensor:
     """The square root, with the gradient zero (a subgradient of the norm) instead of infinity at zero."""
+    # The inner where keeps zero out of the root: its infinite gradient times the zero of the outer one would be nan.
     positive = squares > 0
     return torch.where(positive, torch.where(positive, squares, 1.0).sqrt(), 0.0)

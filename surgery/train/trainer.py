@@ -156,12 +156,12 @@ class Trainer:
 
     def _train_epoch(self) -> None:
         """Train on the batches of the present epoch that are left."""
-        begun = time.perf_counter() - self.seconds
+        begun = time.perf_counter() - self.seconds  # the time before a stop counts as well
         order = self.batches.order(self.epoch)
         perturbation, averaging = self.config.objective.perturbation, self.config.averaging
         perturb = perturbation is not None and self.epoch + 1 >= perturbation.start
         while self.batch < len(self.batches.sizes):
-            # Dropout draws from the global generator, which `fit` restores at its end.
+            # Dropout draws from the global generator, which `fit` restores at its end; each process draws its own.
             torch.manual_seed(seed_for(self.config.seed, "network", self.epoch, self.batch, self.processes.rank))
             batch = self.batches.draw(self.epoch, self.batch, order)
             self.metrics.write(self.stepper.step(batch, rate=self._rate(self.done), perturb=perturb))
@@ -239,9 +239,11 @@ class Trainer:
         if last or (found.score is not None and found.score > self.best_score):
             self.best_epoch = epoch
             self.best_score = self.best_score if found.score is None else found.score
+            # Cloned, for the next step changes the weights in place.
             self.best = {name: tensor.detach().cpu().clone() for name, tensor in self.result.state_dict().items()}
         images = len(self.data.splits[self.config.select_on])
         noticed = notices_after(self.config, self.history, images=images, classes=self.data.num_classes)
+        # A sign usually stays for all epochs that follow; it is told once.
         fresh = [notice for notice in noticed if all(notice.kind != other.kind for other in self.notices)]
         self.notices += fresh
         self.epoch, self.batch, self.seconds = epoch, 0, 0.0

@@ -50,6 +50,7 @@ def accuracies(
     result does not depend on the number of processes: random starts of the attack belong to the images.
     """
     mine = split.subset(processes.share(torch.arange(len(split))))
+    # Counts, not shares: the shares of the processes may differ in length, or be empty.
     correct = torch.zeros(2, dtype=torch.float64, device=split.labels.device)
     if len(mine) and config.selection is None:
         with torch.no_grad():
