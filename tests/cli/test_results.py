@@ -138,7 +138,7 @@ def test_export(run: Path, tmp_path: Path) -> None:
         (["export", "first", "--csv", "--npz"], "found --csv and --npz"),
         (["export", "first", "--npz"], "expected -o"),
         (["export", "first", "--csv"], "expected -o"),
-        (["export", "first", "--csv", "-o", "first"], "found a folder"),
+        (["export", "first", "--csv", "-o", "first"], "got a folder"),
         (["export", "first", "--npz", "-o", "no/where.npz"], "does not exist"),
         (["lst"], "lst"),
     ],
