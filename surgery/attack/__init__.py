@@ -1,5 +1,6 @@
 """Attacks as values, the interface for attacks of one's own, evaluations with checks, and the confusion matrix M."""
 
+from surgery.attack.batches import attack_batch as attack_batch
 from surgery.attack.checks import Check as Check
 from surgery.attack.checks import EvaluationWarning as EvaluationWarning
 from surgery.attack.chunks import Chunks as Chunks

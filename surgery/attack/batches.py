@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from surgery.attack.interface import AttackProtocol, Iterate
-from surgery.attack.random_start import ImageGenerator, image_keys
+from surgery.attack.random_start import ImageGenerator
 from surgery.attack.target import Target
 from surgery.errors import InputError
 
@@ -29,16 +29,15 @@ def attack_batch(
     images: Tensor,
     labels: Tensor,
     *,
-    seed: int,
+    generator: ImageGenerator,
     targets: Tensor | None = None,
-    keys: Tensor | None = None,
     before: Tensor | None = None,
 ) -> Found:
     """Attack images `(batch, channels, height, width)` in [0, 1] with labels `(batch,)`.
 
     `targets` `(batch,)`: the classes that the attack has to reach; None if any class except the label is a success.
-    `keys` `(batch,)`: what random numbers depend on, by default the pixels. `before` `(batch,)`: the classes that the
-    reference gives the images, where they are known.
+    `generator`: random numbers of the images. `before` `(batch,)`: the classes that the reference gives the images, if
+    they are known. An attack that consists of several attacks runs each of them with this function.
 
     A success counts only where the reference, in float32, agrees with it: the surrogate computes in bfloat16, and an
     attack of a user may be wrong. The first success of an image is kept, otherwise its last iterate.
@@ -57,10 +56,9 @@ def attack_batch(
         rows = rows[~fooled(predictions, rows)]
     if len(rows) == 0:
         return Found(images=found, predictions=predictions)
-    generator = ImageGenerator(image_keys(images) if keys is None else keys, seed=seed)[rows]
     aimed = {} if targets is None else {"targets": targets[rows]}
     with torch.enable_grad():
-        result: Any = attack(target, images[rows], labels[rows], generator, **aimed)
+        result: Any = attack(target, images[rows], labels[rows], generator[rows], **aimed)
     iterates: Any = iter([result]) if isinstance(result, (Tensor, Iterate)) else result
     if not isinstance(iterates, Iterator):
         raise InputError(
@@ -84,8 +82,9 @@ def attack_batch(
             break
         told = standing
     # Frees what the attack holds, as the graph of its last forward pass.
-    if hasattr(iterates, "close"):
-        iterates.close()
+    close = getattr(iterates, "close", None)
+    if close is not None:
+        close()
     if unverified and bool(standing.any()):
         # The surrogate takes these for right in their last iterate; the reference has not been asked about it.
         predictions[rows[standing]] = target.predict(found[rows[standing]])

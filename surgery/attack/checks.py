@@ -16,7 +16,7 @@ from surgery.attack.interface import AttackProtocol, adapted
 from surgery.attack.losses import LOSSES
 from surgery.attack.norms import NORMS
 from surgery.attack.pgd import Attack, search
-from surgery.attack.random_start import ImageGenerator, image_keys, random_start
+from surgery.attack.random_start import generator_of, random_start
 from surgery.attack.target import Target, training_during, training_modules
 
 
@@ -138,7 +138,7 @@ def check_epsilon_zero(
             nothing = adapted(attack, epsilon=0.0, steps=1, restarts=1, early_stop=False)
             if nothing.epsilon != 0:
                 continue
-            found = attack_batch(target, nothing, images, labels, seed=seed)
+            found = attack_batch(target, nothing, images, labels, generator=generator_of(images, seed))
         except (
             Exception
         ) as error:  # code of a user may raise anything, and accuracies that are computed must not be lost
@@ -157,7 +157,7 @@ def check_epsilon_zero(
 def check_more_steps(target: Target, images: Tensor, labels: Tensor, name: str, attack: Attack, *, seed: int) -> Check:
     """Do twice the steps leave as few images right, up to noise? If not, the loss leads the search astray."""
     loss = LOSSES[attack.loss]
-    start = random_start(images, attack, ImageGenerator(image_keys(images), seed=seed).stream(0))
+    start = random_start(images, attack, generator_of(images, seed).stream(0))
 
     def after(iterate: Tensor) -> Tensor:
         return search(lambda x: loss.untargeted(target.surrogate(x), labels), images, attack, start=iterate)

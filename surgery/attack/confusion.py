@@ -13,6 +13,7 @@ from surgery.attack.checks import warn
 from surgery.attack.chunks import BATCH, Chunks, Progress, runner_of
 from surgery.attack.engine import Engine
 from surgery.attack.interface import AttackProtocol, accepts_targets, adapted, check_attack
+from surgery.attack.random_start import generator_of
 from surgery.attack.samples import Data
 from surgery.attack.target import Target
 from surgery.errors import InputError
@@ -173,7 +174,9 @@ def _landed(
 ) -> Tensor:
     """The class of every image of a chunk after the attack, `(batch, 1)`."""
     towards = None if wanted is None else wanted[part].to(labels.device)
-    return attack_batch(target, attack, images, labels, seed=seed, targets=towards).predictions[:, None]
+    return attack_batch(
+        target, attack, images, labels, generator=generator_of(images, seed), targets=towards
+    ).predictions[:, None]
 
 
 def _reached(labels: Tensor, others: Tensor, landed: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from surgery.attack.engine import Engine
 from surgery.attack.interface import AttackProtocol, accepts_targets, check_attack, check_attack_names
 from surgery.attack.outcomes import Evaluation, Outcome, worst_of
 from surgery.attack.pgd import Attack
+from surgery.attack.random_start import generator_of
 from surgery.attack.samples import Data
 from surgery.errors import InputError
 
@@ -116,9 +117,8 @@ def perturb(
                 attack,
                 batch,
                 batch_labels,
-                seed=seed,
+                generator=generator_of(batch, seed, ids=None if ids is None else ids[part].to(batch.device)),
                 targets=None if targets is None else targets[part].to(batch.device),
-                keys=None if ids is None else ids[part].to(batch.device),
             )
             attacked.append(found.images)
     warn(runner.checks)
@@ -154,7 +154,9 @@ def _attacked(
     seed: int,
 ) -> Outcome:
     def compute(part: slice, images: Tensor, labels: Tensor) -> Tensor:
-        found = attack_batch(runner.target, attack, images, labels, seed=seed, before=natural[part].to(labels.device))
+        generator = generator_of(images, seed)
+        before = natural[part].to(labels.device)
+        found = attack_batch(runner.target, attack, images, labels, generator=generator, before=before)
         # Distances are measured here, not taken from the attack, whose threat model they check.
         return torch.stack([found.predictions.double(), distances(images, found.images, attack)], dim=1)
 

@@ -62,6 +62,11 @@ class ImageGenerator:
         return low + (self.uniform(*shape).double() * (high - low)).long()
 
 
+def generator_of(images: Tensor, seed: int, *, ids: Tensor | None = None) -> ImageGenerator:
+    """The generator for images `(batch, ...)`: its numbers depend on their pixels, or on `ids` `(batch,)` instead."""
+    return ImageGenerator(image_keys(images) if ids is None else ids, seed=seed)
+
+
 class _Start(Protocol):
     """What `random_start` reads of an attack; `Attack` is defined above this file."""
 

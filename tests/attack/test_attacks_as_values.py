@@ -18,7 +18,16 @@ def test_the_public_names_are_these():
         *("KINDS", "LOSSES", "NORMS", "PLAIN", "STARTS", "STEP_RULES"),
         *("Attack", "AttackProtocol", "Check", "Chunks", "Confusion", "Engine", "Evaluation", "EvaluationWarning"),
         *("ImageGenerator", "Iterate", "Outcome", "Paired", "Target"),
-        *("attack_from", "attack_maker", "check_attack_names", "confusion_matrix", "cw", "evaluate", "fgsm"),
+        *(
+            "attack_batch",
+            "attack_from",
+            "attack_maker",
+            "check_attack_names",
+            "confusion_matrix",
+            "cw",
+            "evaluate",
+            "fgsm",
+        ),
         *("mcnemar", "perturb", "pgd", "pixels", "pixels_text", "random_start", "search", "settings_of"),
         "user_reference",
     }

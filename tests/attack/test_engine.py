@@ -10,6 +10,7 @@ from torch import nn
 from surgery.attack import PLAIN, Engine, cw, evaluate, pgd
 from surgery.attack.batches import attack_batch
 from surgery.attack.engine import computes_bfloat16
+from surgery.attack.random_start import generator_of
 from surgery.attack.target import prepare
 from surgery.errors import InputError
 from surgery.graph import trace
@@ -41,7 +42,7 @@ def test_every_success_is_one_of_the_model_in_float32(model, images, labels):
     """A search on a network that lies finds nothing that is not true."""
     target = prepare(model, images[:4], engine=Engine(precision="bfloat16"))
     liar = replace(target, surrogate=lambda x: -target.surrogate(x))
-    found = attack_batch(liar, ATTACKS["pgd"], images, labels, seed=0)
+    found = attack_batch(liar, ATTACKS["pgd"], images, labels, generator=generator_of(images, 0))
     with torch.no_grad():
         assert torch.equal(found.predictions, model(found.images).argmax(1))
 

@@ -12,6 +12,7 @@ from surgery.attack import (
     Engine,
     EvaluationWarning,
     Iterate,
+    attack_batch,
     check_attack_names,
     confusion_matrix,
     evaluate,
@@ -19,7 +20,7 @@ from surgery.attack import (
     pgd,
     settings_of,
 )
-from surgery.attack.batches import attack_batch
+from surgery.attack.random_start import generator_of
 from surgery.attack.target import prepare
 from surgery.errors import InputError
 
@@ -208,7 +209,7 @@ def test_the_first_success_counts_and_ends_the_search(model, images, labels):
 
     further.norm, further.epsilon, further.early_stop = "Linf", 12 / 255, False
     target = prepare(model, images[:4], engine=PLAIN)
-    found = attack_batch(target, further, images, labels, seed=0)
+    found = attack_batch(target, further, images, labels, generator=generator_of(images, 0))
     assert rows == sorted(rows, reverse=True)
     expected = torch.zeros(len(images), dtype=torch.int64)
     for number in range(len(images)):
@@ -223,6 +224,34 @@ def test_the_first_success_counts_and_ends_the_search(model, images, labels):
     distances = (NORMS["Linf"].distance(found.images - images) * 255).round().long()
     assert torch.equal(distances, expected)
     assert rows[-1] == int((found.predictions == labels).sum())
+
+
+@dataclass(frozen=True, kw_only=True)
+class InTurn:
+    """Several attacks one after the other, each on the images that the earlier ones did not fool."""
+
+    parts: tuple
+    norm: str = "Linf"
+
+    @property
+    def epsilon(self):
+        return max(part.epsilon for part in self.parts)
+
+    def __call__(self, target, images, labels, generator):
+        for number, part in enumerate(self.parts):
+            own = generator.stream(number)
+            standing = yield attack_batch(target, part, images, labels, generator=own).images
+            images, labels, generator = images[standing], labels[standing], generator[standing]
+
+
+def test_attacks_are_made_of_attacks(model, images, labels, result):
+    together = InTurn(parts=(*OWN.values(), PGD))
+    found = evaluate(model, (images, labels), {"all": together}, engine=FLOAT, batch_size=50)
+    assert all(check.passed for check in found.checks)
+    assert found["all"].accuracy <= result["random search"].accuracy + 0.02
+    assert found["all"].accuracy <= result["pgd"].accuracy + 0.02
+    again = evaluate(model, (images, labels), {"all": together}, engine=FLOAT)["all"]
+    assert torch.equal(again.predictions, found["all"].predictions)
 
 
 def test_success_that_only_the_attack_believes_in_does_not_count(model, images, labels):
