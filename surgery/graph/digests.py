@@ -18,8 +18,8 @@ from surgery.graph.graph import Graph
 Finding = Mapping[str, Any]
 """What was found about a graph, as plain data that JSON can hold."""
 
-_WIDTH = 509
-"""Columns of a checksum. A prime: no layer has rows of a multiple of it, so rows that change places change the sums."""
+_WIDTH = 2039
+"""Columns of a checksum. A prime: rows of a layer are no multiple of it, so rows that change places change the sums."""
 
 
 def weight_digest(module: nn.Module) -> str:

@@ -116,10 +116,16 @@ def extract(
     one row for each image.
     """
     graph = network.module if isinstance(network, Linearized) else traced(network, example)
-    if offenders(graph):
-        graph, certificate = graph if rules is None else linearize(graph, rules=rules).module, None
-    certificate = certificate or certificate_of(graph)
-    _check_affine(graph, certificate)
+    if rules is not None and offenders(graph):
+        graph, certificate = linearize(graph, rules=rules).module, None
+    if certificate is None or offenders(graph):
+        certificate = certificate_of(graph)
+    if not certificate.affine:
+        named = "".join(f"\n  {offender}" for offender in certificate.offenders[:8])
+        raise CertificateError(
+            f"{graph.model_name} has no weight matrix, because it is not certified affine: {certificate.reason}{named}",
+            hint="linearize it first, with a ruleset that deals with these operations",
+        )
     output = _node(graph, at)
     device = torch.device(device) if device is not None else _device(graph)
     dtype = dtype or _safe_dtype(certificate)
@@ -187,16 +193,6 @@ def local_map(
     bias = values[0].detach() - weight.flatten(1) @ image.flatten()
     provenance = {"model": graph.model_name, "node": "output", "point": "one image"}
     return LinearMap(weight=weight, bias=bias, output_shape=(classes,), class_names=class_names, provenance=provenance)
-
-
-def _check_affine(graph: Graph, certificate: AffineCertificate) -> None:
-    if certificate.affine:
-        return
-    named = "".join(f"\n  {offender}" for offender in certificate.offenders[:8])
-    raise CertificateError(
-        f"{graph.model_name} has no weight matrix, because it is not certified affine: {certificate.reason}{named}",
-        hint="linearize it first, with a ruleset that deals with these operations",
-    )
 
 
 def _node(graph: Graph, at: str | None) -> fx.Node:

@@ -152,6 +152,44 @@ def test_a_network_that_is_not_affine_is_refused_with_its_offenders():
     assert "_1 (relu)" in str(caught.value)
 
 
+def test_a_module_a_graph_and_a_linearized_network_have_the_same_map():
+    torch.manual_seed(0)
+    model, image = build("resnet18", width=2), torch.zeros(1, 3, 16, 16)
+    result = surgery.linearize(model, image)
+    expected = extract(result)
+    for found in (
+        extract(result.module),
+        extract(model, image, rules="linearize"),
+        extract(surgery.trace(model, image), rules=["linearize"]),
+        extract(surgery.linearize(surgery.trace(model, image))),
+    ):
+        assert torch.equal(found.weight, expected.weight)
+        assert found.certificate == result.certificate
+
+
+def test_rules_leave_an_affine_graph_as_it_is():
+    torch.manual_seed(0)
+    model, image = build("resnet18", width=2), torch.zeros(1, 3, 16, 16)
+    graph = surgery.linearize(model, image, rules="linearize-keep-bn").module
+    assert torch.equal(extract(graph, rules="linearize").weight, extract(graph).weight)
+
+
+def test_a_module_without_an_example_is_refused():
+    with pytest.raises(InputError, match="Conv2d has to be traced; expected an example input"):
+        extract(nn.Conv2d(3, 4, 3))
+
+
+def test_a_map_prints_itself_on_one_screen(everything):
+    found = extract(everything, class_names=("<a>", "b", "c", "d", "e"))
+    text = str(found)
+    assert repr(found) == text
+    assert "Linear map of Everything" in text
+    assert "weight (5, 3, 16, 16)" in text
+    assert "5 outputs: <a>, b, c, d, e" in text
+    assert len(text.splitlines()) < 25
+    assert "&lt;a&gt;" in found._repr_html_()
+
+
 def test_a_certificate_of_another_graph_does_not_help():
     linear = surgery.linearize(nn.Sequential(nn.Conv2d(3, 4, 3)), torch.zeros(1, 3, 8, 8))
     graph = surgery.trace(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), torch.zeros(1, 3, 8, 8))

@@ -7,8 +7,9 @@ from torch import nn
 
 import surgery
 from surgery import models
+from surgery.errors import CertificateError, InputError, RuleError
 from surgery.graph import KINDS, computing
-from surgery.linear import compare
+from surgery.linear import apply_checked, compare
 
 
 def operations(graph):
@@ -78,6 +79,59 @@ def test_every_edit_is_counted_and_logged():
     assert fired == {"drop-activation": 17, "drop-batch-norm": 20}
     assert len(result.log) == 37
     assert not {"relu", "batch_norm"} & set(operations(result.module))
+
+
+def test_a_graph_is_linearized_without_an_example():
+    model = models.build("resnet18", width=8)
+    graph = surgery.trace(model, torch.zeros(1, 3, 32, 32))
+    result = surgery.linearize(graph)
+    assert result.before is graph
+    assert result.certificate == surgery.linearize(model, torch.zeros(1, 3, 32, 32)).certificate
+    with pytest.raises(InputError, match="ResNet has to be traced; expected an example input"):
+        surgery.linearize(model)
+
+
+def test_a_result_that_is_not_affine_is_refused_on_request():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2, dilation=2))
+    assert not surgery.linearize(model, torch.zeros(1, 3, 12, 12)).certificate.affine
+    with pytest.raises(CertificateError, match="not certified affine: _1 "):
+        surgery.linearize(model, torch.zeros(1, 3, 12, 12), require_affine=True)
+
+
+def test_a_rule_that_does_not_fire_is_refused_unless_told_otherwise(tmp_path):
+    path = tmp_path / "rules.toml"
+    path.write_text('name = "mine"\n[[rule]]\nname = "one"\nmatch = "softmax(x)"\nrewrite = "x"\nexpect = ">=1"\n')
+    graph = surgery.trace(nn.Sequential(nn.Conv2d(3, 4, 3)), torch.zeros(1, 3, 8, 8))
+    with pytest.raises(RuleError, match="'one'"):
+        surgery.linearize(graph, rules=path)
+    assert surgery.linearize(graph, rules=path, strict=False).certificate.affine
+
+
+def test_what_rules_promise_is_checked():
+    graph = surgery.trace(models.build("resnet18", width=2), torch.zeros(1, 3, 16, 16))
+    folded = apply_checked(surgery.plan(graph, "fold-batch-norm"))
+    assert folded.failure is None
+    assert folded.comparison is not None
+    assert folded.certificate is None
+    promised = apply_checked(surgery.plan(graph, "fold-batch-norm"), promise="affine")
+    assert promised.failure is not None
+    assert "not certified affine" in promised.failure
+    nothing = apply_checked(surgery.plan(graph, "relu-to-softplus"))
+    assert (nothing.failure, nothing.certificate, nothing.comparison) == (None, None, None)
+
+
+def test_a_linearized_network_prints_itself_on_one_screen():
+    result = surgery.linearize(models.build("resnet18", width=2), torch.zeros(1, 3, 16, 16))
+    text = str(result)
+    assert repr(result) == text
+    for part in ("ResNet linearized by linearize", "drop-batch-norm  20", "Certificate: affine", "of the output"):
+        assert part in text
+    assert len(text.splitlines()) < 25
+    assert text.splitlines()[0] in result._repr_html_()
+    certificate = surgery.certify(result.before)
+    assert "17 operations not affine" in str(certificate)
+    assert "and 7 more" in str(certificate)
+    assert "relu" in certificate._repr_html_()
 
 
 def test_batch_norm_can_stay():
