@@ -15,7 +15,7 @@ from rich.console import RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
-from surgery.store import Comparison, Group, Summary, Variable
+from surgery.store import Comparison, Group, GroupSummary, Variable
 from surgery_cli.console import WIDE, console
 from surgery_cli.show.matrix import Order, Surface, matrix_view
 from surgery_cli.show.pieces import count, heading, shape, table
@@ -27,7 +27,7 @@ LETTERS = 72
 """Letters of text that it shows of them."""
 
 
-def summary_dict(summary: Summary) -> dict[str, Any]:
+def summary_dict(summary: GroupSummary) -> dict[str, Any]:
     """A group without its numbers, as plain values."""
     variables = {
         name: {"dimensions": list(summary.dimensions[name]), "shape": list(sizes)}
@@ -42,7 +42,7 @@ def summary_dict(summary: Summary) -> dict[str, Any]:
     }
 
 
-def listing(summaries: Sequence[Summary]) -> Iterator[RenderableType]:
+def listing(summaries: Sequence[GroupSummary]) -> Iterator[RenderableType]:
     """One row for each group."""
     if not summaries:
         yield Text("The store has no groups.", style="dim")

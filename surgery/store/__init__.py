@@ -1,4 +1,4 @@
-"""The store: one HDF5 file for a run, one self-contained group a stage. The only place that imports h5py."""
+"""The store: one HDF5 file for a run, with one self-contained group for each stage. Only this package imports h5py."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from surgery.store.failures import StoreError as StoreError
 from surgery.store.layout import SCHEMA as SCHEMA
 from surgery.store.lock import folder_lock as folder_lock
 from surgery.store.provenance import provenance as provenance
-from surgery.store.reading import Summary as Summary
+from surgery.store.reading import GroupSummary as GroupSummary
 from surgery.store.reading import list_groups as list_groups
+from surgery.store.reading import open_tree as open_tree
 from surgery.store.reading import read_group as read_group
 from surgery.store.reading import read_provenances as read_provenances
-from surgery.store.tree import open_tree as open_tree
 from surgery.store.values import Coordinate as Coordinate
 from surgery.store.values import Group as Group
 from surgery.store.values import Variable as Variable

@@ -1,4 +1,4 @@
-"""What differs between two stores."""
+"""The differences between two stores."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from surgery.store.values import Group
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """A variable, coordinate, attribute or provenance text that is not the same in both stores.
+    """A variable, coordinate, attribute or provenance text that differs between two stores.
 
     `what`: `variable`, `time` for the numbers of a variable in seconds, `coordinate`, `attribute`, `provenance` or
-    `kind`. `found`: what is the matter, in a few words. `largest`: the largest absolute difference of numbers, infinite
-    where only one of two is a finite number.
+    `kind`. `found`: the difference, in a few words. `largest`: the largest absolute difference of numbers, infinite
+    where only one of two numbers is finite.
     """
 
     group: str
@@ -31,7 +31,7 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Two stores beside each other; `largest` holds the largest difference of every variable that both have."""
+    """Two stores compared; `largest`: the largest absolute difference of each numeric variable that both have."""
 
     only_first: tuple[str, ...]
     only_second: tuple[str, ...]
@@ -40,22 +40,26 @@ class Comparison:
 
     @property
     def same(self) -> bool:
-        """Whether the results are the same; how they came about may differ, and how long that took."""
+        """Whether the results are the same; provenance and times do not count."""
         results = [item for item in self.differences if item.what not in ("provenance", "time")]
         return not (self.only_first or self.only_second or results)
 
 
 def compare(first: str | Path, second: str | Path) -> Comparison:
-    """Compare two stores group by group; raises StoreError where one cannot be read."""
+    """Compare two stores group by group; raises StoreError if one cannot be read."""
     names = [item.name for item in list_groups(first)]
     others = [item.name for item in list_groups(second)]
     differences: list[Difference] = []
     largest: dict[str, float] = {}
-    for name in names:
-        if name in others:
-            pair = read_group(first, name), read_group(second, name)
-            differences += _differences(*pair)
-            largest |= _largest(*pair)
+    for name in (name for name in names if name in others):
+        ours, theirs = read_group(first, name), read_group(second, name)
+        differences += _differences(ours, theirs)
+        arrays = {item.name: item.data for item in theirs.variables}
+        for item in ours.variables:
+            other = arrays.get(item.name)
+            numeric = other is not None and "U" not in (item.data.dtype.kind, other.dtype.kind)
+            if other is not None and numeric and item.data.shape == other.shape:
+                largest[f"{name}/{item.name}"] = largest_difference(item.data, other)
     return Comparison(
         only_first=tuple(name for name in names if name not in others),
         only_second=tuple(name for name in others if name not in names),
@@ -65,7 +69,7 @@ def compare(first: str | Path, second: str | Path) -> Comparison:
 
 
 def largest_difference(first: np.ndarray, second: np.ndarray) -> float:
-    """The largest absolute difference; equal infinities and two NaN do not differ; NaN against a number is infinite."""
+    """The largest absolute difference; 0 for equal infinities and for two NaN, infinite for NaN and a number."""
     with np.errstate(invalid="ignore", over="ignore"):
         apart = np.abs(np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64))
     alike = (first == second) | (np.isnan(first) & np.isnan(second))
@@ -73,48 +77,38 @@ def largest_difference(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def _differences(first: Group, second: Group) -> list[Difference]:
-    found = [Difference(group=first.name, what="kind", name="kind", found=f"{first.kind} / {second.kind}")]
-    found = found if first.kind != second.kind else []
-    found += _arrays(first, second, "variable", _variables(first), _variables(second))
-    found += _arrays(first, second, "coordinate", _coordinates(first), _coordinates(second))
-    found += _texts(first, "attribute", first.attributes, second.attributes)
-    found += _texts(first, "provenance", first.provenance, second.provenance)
+    """The differences between two groups of the same name."""
+    found = []
+    if first.kind != second.kind:
+        found.append(Difference(group=first.name, what="kind", name="kind", found=f"{first.kind} / {second.kind}"))
+    variables = [{item.name: item.data for item in group.variables} for group in (first, second)]
+    coordinates = [{item.name: np.asarray(item.values) for item in group.coordinates} for group in (first, second)]
+    for what, (ours, theirs) in {"variable": variables, "coordinate": coordinates}.items():
+        found += _missing(first, what, ours, theirs)
+        for name in ours:
+            if name in theirs and (item := _array_difference(ours[name], theirs[name])) is not None:
+                found.append(Difference(group=first.name, what=what, name=name, found=item[0], largest=item[1]))
+    attributes = first.attributes, second.attributes
+    provenances = first.provenance, second.provenance
+    for what, (ours, theirs) in {"attribute": attributes, "provenance": provenances}.items():
+        found += _missing(first, what, ours, theirs)
+        for name in ours:
+            if name in theirs and repr(ours[name]) != repr(theirs[name]):
+                pair = f"{_short(ours[name])} / {_short(theirs[name])}"
+                found.append(Difference(group=first.name, what=what, name=name, found=pair))
+    # Wall times differ between any two runs; another shape of such a variable is still a difference of results.
     seconds = {item.name for item in first.variables if item.units == "s"}
     return [replace(item, what="time") if item.name in seconds and item.largest is not None else item for item in found]
 
 
-def _variables(group: Group) -> dict[str, np.ndarray]:
-    return {item.name: item.data for item in group.variables}
+def _missing(group: Group, what: str, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[Difference]:
+    first = [(name, "only in the first") for name in ours if name not in theirs]
+    second = [(name, "only in the second") for name in theirs if name not in ours]
+    return [Difference(group=group.name, what=what, name=name, found=found) for name, found in first + second]
 
 
-def _coordinates(group: Group) -> dict[str, np.ndarray]:
-    return {item.name: np.asarray(item.values) for item in group.coordinates}
-
-
-def _largest(first: Group, second: Group) -> dict[str, float]:
-    ours, theirs = _variables(first), _variables(second)
-    return {
-        f"{first.name}/{name}": largest_difference(ours[name], theirs[name])
-        for name in ours
-        if name in theirs and _comparable(ours[name], theirs[name])
-    }
-
-
-def _comparable(ours: np.ndarray, theirs: np.ndarray) -> bool:
-    return ours.shape == theirs.shape and ours.dtype.kind != "U" and theirs.dtype.kind != "U"
-
-
-def _arrays(
-    first: Group, second: Group, what: str, ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray]
-) -> list[Difference]:
-    found = _missing(first, what, ours, theirs)
-    for name in ours:
-        if name in theirs and (item := _array(ours[name], theirs[name])) is not None:
-            found.append(Difference(group=first.name, what=what, name=name, found=item[0], largest=item[1]))
-    return found
-
-
-def _array(ours: np.ndarray, theirs: np.ndarray) -> tuple[str, float | None] | None:
+def _array_difference(ours: np.ndarray, theirs: np.ndarray) -> tuple[str, float | None] | None:
+    """The difference of two arrays in words and as a number, or None if they are the same bits."""
     if ours.shape != theirs.shape:
         return f"shape {ours.shape} / {theirs.shape}", None
     if ours.dtype.kind == "U" or theirs.dtype.kind == "U":
@@ -125,22 +119,8 @@ def _array(ours: np.ndarray, theirs: np.ndarray) -> tuple[str, float | None] | N
         return "values", apart
     if ours.dtype != theirs.dtype:
         return f"type {ours.dtype} / {theirs.dtype}", 0.0
+    # Equal as numbers: the bits still tell 0.0 from -0.0.
     return ("signs of zeros or of NaN", 0.0) if ours.tobytes() != theirs.tobytes() else None
-
-
-def _texts(group: Group, what: str, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[Difference]:
-    found = _missing(group, what, ours, theirs)
-    for name in ours:
-        if name in theirs and repr(ours[name]) != repr(theirs[name]):
-            pair = f"{_short(ours[name])} / {_short(theirs[name])}"
-            found.append(Difference(group=group.name, what=what, name=name, found=pair))
-    return found
-
-
-def _missing(group: Group, what: str, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[Difference]:
-    gone = [(name, "only in the first") for name in ours if name not in theirs]
-    came = [(name, "only in the second") for name in theirs if name not in ours]
-    return [Difference(group=group.name, what=what, name=name, found=found) for name, found in gone + came]
 
 
 def _short(value: object) -> str:

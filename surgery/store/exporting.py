@@ -1,4 +1,4 @@
-"""Groups as CSV tables, NumPy archives and plain values."""
+"""Groups in other formats: CSV tables, NumPy archives and plain values."""
 
 from __future__ import annotations
 
@@ -15,46 +15,53 @@ import numpy as np
 
 from surgery.errors import InputError
 from surgery.files import check_writable
-from surgery.store.failures import explained
+from surgery.store.failures import write_errors
 from surgery.store.values import Group, Variable
 
 
 def csv_text(group: Group, name: str) -> str:
-    """The variable `name` as CSV: a matrix as a table with labels, anything else as a row for each entry."""
+    """The variable `name` as CSV: a matrix as a table with labels, any other array as a row for each entry."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(csv_rows(group, name))
     return text.getvalue()
 
 
 def csv_rows(group: Group, name: str) -> Iterator[Sequence[Any]]:
-    """The rows of `csv_text`, the heading first."""
+    """The rows of `csv_text`, starting with the heading; dimensions without labels are numbered from 0."""
     variable = variable_of(group, name)
-    labels = [_labels(group, dimension, size) for dimension, size in _axes(variable)]
+    known = {item.name: np.asarray(item.values).tolist() for item in group.coordinates}
+    sizes = zip(variable.dimensions, variable.data.shape, strict=True)
+    labels = [known[dimension] if dimension in known else list(range(size)) for dimension, size in sizes]
     if variable.data.ndim == 2:
         rows, columns = variable.dimensions
         yield [f"{rows}/{columns}", *labels[1]]
         for label, row in zip(labels[0], variable.data, strict=True):
-            yield [label, *_plain(row)]
-        return
-    yield [*variable.dimensions, variable.name]
-    for places, value in zip(itertools.product(*labels), _entries(variable.data), strict=True):
-        yield [*places, value]
+            yield [label, *(_shortest(entry) for entry in row)]
+    else:
+        yield [*variable.dimensions, variable.name]
+        for places, entry in zip(itertools.product(*labels), variable.data.flat, strict=True):
+            yield [*places, _shortest(entry)]
 
 
 def write_csv(folder: str | Path, groups: Iterable[Group]) -> list[str]:
     """Write a file `GROUP.VARIABLE.csv` for each variable into a new folder, and return their names.
 
-    The folder is there with all its files or not at all; raises InputError where there is something of its name.
+    If this fails, there is no folder. Raises InputError if `folder` exists.
     """
     folder = Path(folder)
     if folder.exists():
-        raise InputError(f"{folder}: exists already", hint="choose a new folder")
+        raise InputError(f"{folder}: expected a new folder, but it exists already", hint="choose another name")
     check_writable(folder)
     draft = folder.parent / f".{folder.name}.{secrets.token_hex(4)}"
+    names = []
     try:
-        with explained(folder):
+        with write_errors(folder):
             draft.mkdir()
-            names = [_write_table(draft, group, item.name) for group in groups for item in group.variables]
+            for group in groups:
+                for item in group.variables:
+                    names.append(f"{group.name}.{item.name}.csv")
+                    with (draft / names[-1]).open("w", encoding="utf-8", newline="") as stream:
+                        csv.writer(stream, lineterminator="\n").writerows(csv_rows(group, item.name))
             draft.rename(folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
@@ -65,10 +72,13 @@ def write_npz(path: str | Path, groups: Iterable[Group]) -> None:
     """Write variables and coordinates as `GROUP/NAME` into one compressed NumPy archive."""
     path = Path(path)
     check_writable(path)
-    arrays = {f"{group.name}/{name}": values for group in groups for name, values in _arrays(group)}
+    arrays: dict[str, np.ndarray] = {}
+    for group in groups:
+        arrays |= {f"{group.name}/{item.name}": np.asarray(item.values) for item in group.coordinates}
+        arrays |= {f"{group.name}/{item.name}": item.data for item in group.variables}
     draft = path.parent / f".{path.name}.{secrets.token_hex(4)}"
     try:
-        with explained(path):
+        with write_errors(path):
             with draft.open("xb") as stream:
                 np.savez_compressed(stream, allow_pickle=False, **arrays)
             draft.replace(path)
@@ -77,7 +87,7 @@ def write_npz(path: str | Path, groups: Iterable[Group]) -> None:
 
 
 def group_dict(group: Group, *, limit: int | None = None) -> dict[str, Any]:
-    """Plain values of everything in `group`; `values` is None where a variable has more entries than `limit`."""
+    """Plain values of everything in `group`; `values` is None for variables with more entries than `limit`."""
     return {
         "name": group.name,
         "kind": group.kind,
@@ -104,45 +114,14 @@ def variable_dict(variable: Variable, *, limit: int | None = None) -> dict[str, 
 
 
 def variable_of(group: Group, name: str) -> Variable:
-    """The variable `name` of `group`; raises InputError with those that there are."""
+    """The variable `name` of `group`; raises InputError, naming its variables, if there is none."""
     for item in group.variables:
         if item.name == name:
             return item
     known = ", ".join(item.name for item in group.variables)
-    raise InputError(f"group {group.name!r}: there is no variable {name!r}", hint=f"there are: {known or 'none'}")
+    raise InputError(f"group {group.name!r}: there is no variable {name!r}", hint=f"it has: {known or 'no variables'}")
 
 
-def _write_table(folder: Path, group: Group, name: str) -> str:
-    target = folder / f"{group.name}.{name}.csv"
-    with target.open("w", encoding="utf-8", newline="") as stream:
-        csv.writer(stream, lineterminator="\n").writerows(csv_rows(group, name))
-    return target.name
-
-
-def _arrays(group: Group) -> Iterator[tuple[str, np.ndarray]]:
-    yield from ((item.name, np.asarray(item.values)) for item in group.coordinates)
-    yield from ((item.name, item.data) for item in group.variables)
-
-
-def _axes(variable: Variable) -> Iterator[tuple[str, int]]:
-    return zip(variable.dimensions, variable.data.shape, strict=True)
-
-
-def _labels(group: Group, dimension: str, size: int) -> list[Any]:
-    """The coordinate of a dimension, or 0, 1, 2, ..."""
-    found = [np.asarray(item.values).tolist() for item in group.coordinates if item.name == dimension]
-    return found[0] if found else list(range(size))
-
-
-def _entries(array: np.ndarray) -> Iterator[Any]:
-    for entry in array.flat:
-        yield _number(entry)
-
-
-def _plain(row: np.ndarray) -> list[Any]:
-    return [_number(entry) for entry in row]
-
-
-def _number(entry: Any) -> Any:
-    """The shortest text that is this number in its own precision: 0.1 and not 0.10000000149011612."""
+def _shortest(entry: Any) -> Any:
+    """The shortest text that is this number in its own precision: 0.1 for a float32, not 0.10000000149011612."""
     return str(entry) if isinstance(entry, np.floating) else entry

@@ -1,4 +1,4 @@
-"""What goes wrong with a store, said so that its user knows what to do."""
+"""`StoreError`, and how errors of the disk and of HDF5 become one."""
 
 from __future__ import annotations
 
@@ -11,54 +11,52 @@ from surgery.errors import InputError
 
 
 class StoreError(InputError):
-    """A store cannot be opened, read or written as it is."""
+    """A store cannot be opened, read or written."""
 
 
-_REASONS = {
-    errno.ENOSPC: ("no space left on the disk", "free some, or write to another folder"),
-    errno.EDQUOT: ("the disk quota is used up", "free some, or write to another folder"),
-    errno.EFBIG: ("the file would be larger than is allowed here", "see ulimit -f"),
+_NOT_WRITTEN = {
+    errno.ENOSPC: ("no space left on the disk", "free some space, or write to another folder"),
+    errno.EDQUOT: ("the disk quota is used up", "free some space, or write to another folder"),
+    errno.EFBIG: ("the file would be larger than the limit of this process", "see ulimit -f"),
     errno.EROFS: ("the folder is on a read-only disk", "write to another folder"),
     errno.EACCES: ("permission denied", "write to another folder"),
     errno.EPERM: ("permission denied", "write to another folder"),
 }
 
+# HDF5 has no error numbers of its own: its texts are the only way to tell these cases apart.
+_NOT_READ = {
+    "file signature not found": ("expected an HDF5 file, got a file of another format", None),
+    "truncated file": ("the file is truncated", "copy it again, or rerun the stages"),
+    "unable to lock file": ("another program has the file open for writing", "close the file there"),
+}
+
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Turn whatever the disk or HDF5 refuses while `path` is being written into a StoreError."""
+def write_errors(path: Path) -> Iterator[None]:
+    """Raise a StoreError if the block, which writes `path`, fails on the disk or in HDF5."""
     try:
         yield
-    except (OSError, RuntimeError) as error:  # h5py raises RuntimeError where HDF5 gives no errno
-        reason, hint = _REASONS.get(_errno(error) or 0, (_short(error), None))
-        raise StoreError(f"{path}: cannot be written: {reason}; what was there is untouched", hint=hint) from error
+    except (OSError, RuntimeError) as error:  # h5py raises RuntimeError where HDF5 reports no errno
+        # h5py often has the errno only in the text.
+        number = getattr(error, "errno", None) or next((n for n in _NOT_WRITTEN if f"errno = {n}," in str(error)), 0)
+        reason, hint = _NOT_WRITTEN.get(number, (_first_line(error), None))
+        raise StoreError(f"{path}: cannot be written: {reason}; the old content is unchanged", hint=hint) from error
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Turn whatever HDF5 refuses to read into a StoreError that names `path`."""
+def read_errors(path: Path) -> Iterator[None]:
+    """Raise a StoreError that names `path` if the block, which reads it, fails in HDF5."""
     try:
         yield
     except (OSError, RuntimeError) as error:
-        text = str(error)
-        if "file signature not found" in text:
-            raise StoreError(f"{path}: expected an HDF5 file, found something else") from error
-        if "truncated file" in text:
-            raise StoreError(f"{path}: the file is truncated", hint="copy it again, or run the stages again") from error
-        if "unable to lock file" in text:
-            raise StoreError(f"{path}: another program has the file open for writing", hint="close it there") from error
+        for text, (reason, hint) in _NOT_READ.items():
+            if text in str(error):
+                raise StoreError(f"{path}: {reason}", hint=hint) from error
         raise StoreError(
-            f"{path}: cannot be read: {_short(error)}", hint="if the file is damaged, the stages have to run again"
+            f"{path}: cannot be read: {_first_line(error)}", hint="if the file is damaged, rerun the stages"
         ) from error
 
 
-def _errno(error: BaseException) -> int | None:
-    """The errno of an OSError; h5py sometimes has it only in the text."""
-    if isinstance(error, OSError) and error.errno is not None:
-        return error.errno
-    return next((number for number in _REASONS if f"errno = {number}," in str(error)), None)
-
-
-def _short(error: BaseException) -> str:
+def _first_line(error: BaseException) -> str:
     text = getattr(error, "strerror", None) or str(error)
     return text.splitlines()[0] if text else type(error).__name__

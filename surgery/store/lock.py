@@ -1,4 +1,4 @@
-"""One writer for a folder: a lock that the kernel holds, and a note beside it that says who has it."""
+"""One writer at a time in a folder: a lock that the kernel holds, and a note that names its holder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from surgery.store.failures import StoreError, explained
+from surgery.store.failures import StoreError, write_errors
 
 LOCK, NOTE = ".surgery.lock", ".surgery.holder.json"
 
@@ -24,7 +24,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Holder:
-    """Who has the lock: `start` is when it was taken, in UTC."""
+    """The process that holds a lock; `start`: when it took the lock, in UTC."""
 
     host: str
     process: int
@@ -37,58 +37,58 @@ class Holder:
 
 @contextmanager
 def folder_lock(folder: str | Path, *, timeout: float = 60.0) -> Iterator[None]:
-    """Hold the lock of `folder` while the block runs; a thread that has it may take it again.
+    """Hold the lock of `folder` while the block runs; a thread that holds it can take it again.
 
-    The kernel releases the lock of a process that dies, so none is left behind; that its holder died is logged.
-    Raises StoreError, naming the holder, where the lock is not free within `timeout` seconds.
+    The kernel releases the lock of a process that dies, so no lock stays behind. The next holder logs a warning that
+    names the dead process.
+
+    Raises StoreError, naming the holder, if the lock is not free within `timeout` seconds.
     """
     folder = Path(folder).resolve()
-    # One object for a folder and a thread: that is what makes taking it twice possible.
+    # A singleton for each folder and thread: only the same object can take a lock that it already holds.
     lock = FileLock(folder / LOCK, is_singleton=True)
-    with explained(folder):
+    with write_errors(folder):
         try:
             lock.acquire(timeout=timeout, poll_interval=0.02)
         except Timeout:
-            raise _held(folder, timeout) from None
+            raise StoreError(
+                f"{folder}: locked by {holder(folder) or 'another process'}; waited {timeout:g} s",
+                hint="wait until that process ends, or stop it; its lock ends with it",
+            ) from None
     try:
-        with _signed(folder, outermost=lock.lock_counter == 1):
+        if lock.lock_counter > 1:  # an outer block of this thread has written the note and removes it
             yield
+            return
+        dead = holder(folder)
+        if dead is not None:
+            _logger.warning("%s: took over the lock of %s, which ended without releasing it", folder, dead)
+        with write_errors(folder):
+            _write_note(folder)
+        try:
+            yield
+        finally:
+            (folder / NOTE).unlink(missing_ok=True)
     finally:
         lock.release()
 
 
 def holder(folder: Path) -> Holder | None:
-    """Who holds the lock of `folder`, or died holding it; None where nobody left a note."""
+    """The process that holds the lock of `folder`, or that died holding it; None if there is no note."""
     try:
         return Holder(**json.loads((folder / NOTE).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):  # none, or one that is just being written
+    except (OSError, ValueError, TypeError):  # no note, or not one that this version wrote
         return None
 
 
-@contextmanager
-def _signed(folder: Path, *, outermost: bool) -> Iterator[None]:
-    if not outermost:
-        yield
-        return
-    died = holder(folder)
-    if died is not None:
-        _logger.warning("%s: took over the lock of %s, which ended without releasing it", folder, died)
-    with explained(folder):
-        _sign(folder)
-    try:
-        yield
-    finally:
-        (folder / NOTE).unlink(missing_ok=True)
-
-
-def _sign(folder: Path) -> None:
+def _write_note(folder: Path) -> None:
     who = Holder(
         host=socket.gethostname(),
         process=os.getpid(),
         start=datetime.now(UTC).isoformat(timespec="seconds"),
         command=Path(sys.argv[0] or sys.executable).name,
     )
-    # Moved into place, for whoever waits must not read half a note; only the holder comes here, so one name is enough.
+    # Moved into place, because processes that wait must not read half a note. Only the holder of the lock writes it,
+    # so that a fixed name is enough.
     draft = folder / f"{NOTE}.tmp"
     try:
         draft.write_text(json.dumps(asdict(who)), encoding="utf-8")
@@ -96,11 +96,3 @@ def _sign(folder: Path) -> None:
     except OSError:
         draft.unlink(missing_ok=True)
         raise
-
-
-def _held(folder: Path, timeout: float) -> StoreError:
-    who = holder(folder)
-    return StoreError(
-        f"{folder}: locked by {who or 'another process'}; waited {timeout:g} s",
-        hint="wait for it, or stop it; the lock of a process that is gone is taken over by itself",
-    )

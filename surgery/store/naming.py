@@ -1,4 +1,4 @@
-"""Which names, texts and numbers every reader of HDF5 and netCDF takes as they are."""
+"""The names, texts and numbers that every reader of HDF5 and netCDF accepts."""
 
 from __future__ import annotations
 
@@ -13,35 +13,36 @@ from surgery.errors import InputError
 Scalar = str | int | float
 
 MAX_ATTRIBUTE_BYTES = 64 * 1024 - 1024
-"""HDF5 keeps attributes in an object header of 64 KiB; the rest is for what HDF5 adds."""
+"""HDF5 keeps the attributes of an object in a header of 64 KiB; 1 KiB is for what HDF5 adds."""
 
-# What netCDF, h5netcdf, xarray or the layout itself write on groups and variables.
+# The attributes that netCDF, h5netcdf, xarray or the layout write on groups and variables.
 RESERVED_ATTRIBUTES = {"CLASS", "NAME", "DIMENSION_LIST", "REFERENCE_LIST", "kind", "surgery_schema", "written"}
 
 PROVENANCE = "provenance"
 """The group inside every group that holds its provenance."""
 
+# A leading underscore is netCDF's own; a slash separates groups. netCDF normalizes names to NFC, HDF5 does not.
 _NAME = re.compile(r"[^\W_][\w.@+-]*")
 _TIME_UNITS = re.compile(r".*\bsince\b.*|(day|hour|minute|second|millisecond|microsecond|nanosecond)s?")
 
 
 def check_name(name: object, what: str) -> str:
-    """Return `name` where it can name `what` in HDF5, netCDF and xarray, or raise InputError."""
+    """Return `name` if it can name `what` in HDF5, netCDF and xarray, or raise InputError."""
     legal = isinstance(name, str) and _NAME.fullmatch(name) and len(name.encode("utf-8", "replace")) <= 255
     if not legal or name != unicodedata.normalize("NFC", str(name)):
         raise InputError(
             f"{what} {name!r}: not a legal name",
-            hint="a letter or digit first, then letters, digits and _ . @ + -; 255 bytes at most; normal form NFC",
+            hint="expected a letter or digit, then letters, digits and _ . @ + -; at most 255 bytes; normal form NFC",
         )
     return str(name)
 
 
 def check_text(text: object, where: str) -> str:
-    """Return `text` where HDF5 can hold it as a UTF-8 string, or raise InputError."""
+    """Return `text` if HDF5 can hold it as a UTF-8 string, or raise InputError."""
     if not isinstance(text, str):
-        raise InputError(f"{where}: expected text, found {type(text).__name__}")
+        raise InputError(f"{where}: expected text, got {type(text).__name__}")
     if "\0" in text:
-        raise InputError(f"{where}: the text holds a NUL character, which ends a string in HDF5")
+        raise InputError(f"{where}: the text contains a NUL character, which ends a string in HDF5")
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -50,15 +51,18 @@ def check_text(text: object, where: str) -> str:
 
 
 def check_units(units: object, where: str) -> str:
-    """Return `units` unless xarray would turn the numbers into dates or durations because of it."""
+    """Return `units`, or raise InputError if xarray would convert numbers in these units to dates or durations."""
     text = check_text(units, where)
     if _TIME_UNITS.fullmatch(text):
-        raise InputError(f"{where}: xarray would decode numbers in {text!r} as times", hint="use a symbol, as s or min")
+        raise InputError(
+            f"{where}: xarray would convert numbers in {text!r} to dates or durations",
+            hint="use a symbol, such as s or min",
+        )
     return text
 
 
 def check_attribute(name: object, value: Any, where: str) -> Scalar:
-    """Return an attribute's value as a plain text, whole number or float; booleans become 0 and 1."""
+    """Return an attribute's value as a plain text, integer or float; booleans become 0 and 1."""
     if check_name(name, f"{where}: attribute") in RESERVED_ATTRIBUTES:
         raise InputError(f"{where}: attribute {name!r} belongs to the layout", hint="choose another name")
     where = f"{where}: attribute {name!r}"
@@ -71,41 +75,36 @@ def check_attribute(name: object, value: Any, where: str) -> Scalar:
         return float(value)
     if not isinstance(value, str):
         raise InputError(
-            f"{where}: expected text or a number, found {type(value).__name__}",
-            hint="what is longer than a number is a variable or, as JSON, provenance",
+            f"{where}: expected text or a number, got {type(value).__name__}",
+            hint="write an array as a variable, other values as JSON into the provenance",
         )
     if len(check_text(value, where).encode()) > MAX_ATTRIBUTE_BYTES:
-        raise InputError(f"{where}: longer than 63 KiB, which HDF5 does not take", hint="put it into the provenance")
+        raise InputError(f"{where}: longer than 63 KiB, the limit of HDF5", hint="put it into the provenance")
     return str(value)
 
 
 def plain_array(data: Any, where: str) -> np.ndarray:
-    """Return `data` as an array that every reader takes: little-endian numbers, or text; read-only.
+    """Return `data` as an array that every reader accepts: little-endian numbers, or text; read-only.
 
     float16 becomes float32, which holds it exactly. Raises InputError for other types and for empty arrays.
     """
     array = np.asarray(data)
     if array.size == 0:
-        raise InputError(f"{where}: an array without entries, of shape {array.shape}", hint="leave the variable out")
+        raise InputError(f"{where}: expected entries, got an array of shape {array.shape}", hint="omit the variable")
     if array.dtype.kind in "UOT":
-        array = _texts(array, where)
+        for text in array.flat:
+            check_text(text, where)
+        array = array.astype(np.str_)
     elif array.dtype == np.float16:
+        # The netCDF-4 library aborts the process at a float16 variable.
         array = array.astype("<f4")
-    elif array.dtype.kind in "iu" or array.dtype in (np.dtype(np.float32), np.dtype(np.float64)):
+    elif array.dtype.kind in "iu" or (array.dtype.kind == "f" and array.dtype.itemsize in (4, 8)):
         array = array.astype(array.dtype.newbyteorder("<"), copy=False)
-    elif array.dtype.kind == "f" and array.dtype.itemsize in (4, 8):
-        array = array.astype(array.dtype.newbyteorder("<"))
     elif array.dtype.kind != "b":
         raise InputError(
-            f"{where}: the type {array.dtype} is not one that every reader takes",
-            hint="use float32, float64, whole numbers, booleans or text",
+            f"{where}: expected a type that every reader accepts, got {array.dtype}",
+            hint="use float32, float64, integers, booleans or text",
         )
     view = array.view()
     view.flags.writeable = False
     return view
-
-
-def _texts(array: np.ndarray, where: str) -> np.ndarray:
-    for text in array.flat:
-        check_text(text, where)
-    return array.astype(np.str_)

@@ -1,4 +1,4 @@
-"""How a result came about: enough to make it again, or to know why it cannot be."""
+"""Provenance: how a result came about, in enough detail to produce it again or to explain a difference."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("model-surgery", "torch", "torchvision", "timm", "numpy", "scipy", "h5py")
-"""What the numbers depend on."""
+"""The packages that the numbers depend on."""
 
 
 def provenance(
@@ -29,11 +29,13 @@ def provenance(
     folder: str | Path = ".",
     packages: Iterable[str] = PACKAGES,
 ) -> dict[str, str]:
-    """Return what a group's provenance says, as texts; what is not known is left out.
+    """Return the provenance of a group as texts; unknown facts are omitted.
 
-    `recipe`: its text as it was read. `parameters`: all of them, with defaults filled in. `folder`: whose git commit is
-    noted, and whether its tree was clean.
+    `recipe`: the text of the file. `parameters`: all parameters, with defaults filled in. `folder`: its git commit is
+    recorded, and whether the working tree was clean.
     """
+    commit = _git(Path(folder), "rev-parse", "--verify", "HEAD")
+    changes = _git(Path(folder), "status", "--porcelain") if commit else None
     found = {
         "recipe": recipe,
         "parameters": None if parameters is None else _json(parameters),
@@ -47,18 +49,18 @@ def provenance(
         "system": platform.platform(),
         "python": platform.python_version(),
         "packages": _json({name: version for name in packages if (version := _version(name))}),
-        **_git(Path(folder)),
+        "git_commit": commit,
+        "git_clean": None if changes is None else "no" if changes else "yes",
     }
-    return {name: _encodable(text) for name, text in found.items() if text is not None}
+    # Command lines and paths need not be UTF-8, and HDF5 takes no NUL: both are written as escapes.
+    encodable = {
+        name: text.encode("utf-8", "backslashreplace").decode() for name, text in found.items() if text is not None
+    }
+    return {name: text.replace("\0", "\\0") for name, text in encodable.items()}
 
 
 def _json(value: Mapping[str, Any]) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)
-
-
-def _encodable(text: str) -> str:
-    """Command lines and paths need not be UTF-8, and HDF5 takes no NUL; both are spelled out."""
-    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
 
 
 def _version(name: str) -> str | None:
@@ -68,13 +70,7 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _git(folder: Path) -> dict[str, str | None]:
-    commit = _run_git(folder, "rev-parse", "--verify", "HEAD")
-    changes = _run_git(folder, "status", "--porcelain") if commit else None
-    return {"git_commit": commit, "git_clean": None if changes is None else "no" if changes else "yes"}
-
-
-def _run_git(folder: Path, *words: str) -> str | None:
+def _git(folder: Path, *words: str) -> str | None:
     try:
         done = subprocess.run(
             ["git", *words], cwd=folder, capture_output=True, text=True, errors="replace", check=False, timeout=20

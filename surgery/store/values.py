@@ -1,4 +1,4 @@
-"""What a store holds, as values: groups of variables over named dimensions."""
+"""The content of a store as values: groups of variables over named dimensions."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from surgery.store.naming import (
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Coordinate:
-    """The labels of a dimension, which has the same name: class names, or numbers.
+    """The labels of the dimension of the same name: class names, or numbers.
 
-    `values`: `(entries,)`; text or numbers. Kept as a read-only array.
+    `values`: `(entries,)`; text or numbers, kept as a read-only array.
     """
 
     name: str
@@ -36,7 +36,10 @@ class Coordinate:
         where = f"coordinate {check_name(self.name, 'coordinate')!r}"
         values = plain_array(self.values, where)
         if values.ndim != 1 or values.dtype.kind == "b":
-            raise InputError(f"{where}: expected one row of text or numbers, found {values.dtype} {values.shape}")
+            raise InputError(
+                f"{where}: expected a one-dimensional array of text or numbers, "
+                f"got {values.dtype} of shape {values.shape}"
+            )
         object.__setattr__(self, "values", values)
         check_text(self.long_name, f"{where}: long_name")
         check_units(self.units, f"{where}: units")
@@ -47,7 +50,7 @@ class Variable:
     """An array with a name for each axis.
 
     `data`: numbers or text, kept as a read-only array; booleans become 0 and 1 with the meanings `false` and `true`.
-    `flag_meanings`: what the values 0, 1, 2, ... of a variable of whole numbers mean, a word each.
+    `flag_meanings`: the meanings of the values 0, 1, 2, ... of an integer variable, one word each.
     """
 
     name: str
@@ -62,12 +65,15 @@ class Variable:
         where = f"variable {check_name(self.name, 'variable')!r}"
         data = plain_array(self.data, where)
         if data.dtype.kind == "b":
+            # netCDF-4 cannot read HDF5 booleans, which are an enumeration.
             data = plain_array(data.astype(np.uint8), where)
             object.__setattr__(self, "flag_meanings", self.flag_meanings or ("false", "true"))
         object.__setattr__(self, "data", data)
         object.__setattr__(self, "dimensions", tuple(self.dimensions))
         self._check_dimensions(where)
-        self._check_flags(where)
+        if self.flag_meanings is not None:
+            object.__setattr__(self, "flag_meanings", tuple(self.flag_meanings))
+            self._check_flags(where, self.flag_meanings)
         for name in ("long_name", "comment"):
             check_attribute(name, check_text(getattr(self, name), f"{where}: {name}"), where)
         check_units(self.units, f"{where}: units")
@@ -75,31 +81,32 @@ class Variable:
     def _check_dimensions(self, where: str) -> None:
         names = [check_name(name, f"{where}: dimension") for name in self.dimensions]
         if len(names) != self.data.ndim:
-            raise InputError(f"{where}: {len(names)} dimensions {self.dimensions} for an array of {self.data.shape}")
-        if len(set(names)) != len(names):
             raise InputError(
-                f"{where}: a dimension is there twice in {self.dimensions}",
-                hint="give the second one a name of its own, as class_other",
+                f"{where}: expected a dimension for each axis of shape {self.data.shape}, got {self.dimensions}"
+            )
+        if len(set(names)) != len(names):  # xarray refuses to read such a variable
+            raise InputError(
+                f"{where}: expected different dimensions, got {self.dimensions}",
+                hint="give the second one another name, such as class_other",
             )
 
-    def _check_flags(self, where: str) -> None:
-        if self.flag_meanings is None:
-            return
-        object.__setattr__(self, "flag_meanings", tuple(self.flag_meanings))
-        if any(not check_text(word, where) or word.split() != [word] for word in self.flag_meanings):
-            raise InputError(f"{where}: flag meanings are words without blanks, found {self.flag_meanings}")
-        if self.data.dtype.kind not in "iu" or self.data.min() < 0 or self.data.max() >= len(self.flag_meanings):
+    def _check_flags(self, where: str, meanings: tuple[str, ...]) -> None:
+        if any(not check_text(word, where) or word.split() != [word] for word in meanings):
+            raise InputError(f"{where}: expected flag meanings without spaces, got {meanings}")
+        if self.data.dtype.kind not in "iu" or self.data.min() < 0 or self.data.max() >= len(meanings):
             raise InputError(
-                f"{where}: expected whole numbers from 0 to {len(self.flag_meanings) - 1}, as flag_meanings"
+                f"{where}: expected integers from 0 to {len(meanings) - 1}, because there are {len(meanings)} "
+                "flag meanings"
             )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Group:
-    """What one stage has to say: complete in itself.
+    """The result of one stage, complete in itself.
 
-    `kind`: the sort of stage, as `linear`. `attributes`: a few facts of a line each. `provenance`: how it came about,
-    texts of any length. Every dimension has one size; a coordinate labels the dimension of its name.
+    `kind`: the kind of the stage, such as `linear`. `attributes`: a few facts of one line each. `provenance`: how the
+    result came about, as texts of any length. All variables agree on the size of a dimension; a coordinate labels the
+    dimension of its name.
     """
 
     name: str
@@ -119,16 +126,20 @@ class Group:
         for name, text in self.provenance.items():
             check_text(text, f"{where}: provenance {check_name(name, f'{where}: provenance')!r}")
         object.__setattr__(self, "provenance", MappingProxyType(dict(self.provenance)))
-        _check_distinct(where, [item.name for item in (*self.coordinates, *self.variables)])
-        clash = {item.name for item in self.variables} & set(self.sizes)
-        if clash:
+        names = [PROVENANCE, *(item.name for item in (*self.coordinates, *self.variables))]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
             raise InputError(
-                f"{where}: {sorted(clash)} name both a variable and a dimension", hint="rename one of them"
+                f"{where}: the name {repeated[0]!r} is used more than once",
+                hint=f"rename a variable or coordinate; {PROVENANCE!r} is the name of the group's provenance",
             )
+        clash = sorted({item.name for item in self.variables} & set(self.sizes))
+        if clash:
+            raise InputError(f"{where}: {clash[0]!r} names both a variable and a dimension", hint="rename one of them")
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Every dimension's size; raises InputError where two variables disagree."""
+        """The size of every dimension; raises InputError if two variables disagree."""
         sizes = {item.name: len(item.values) for item in self.coordinates}
         for variable in self.variables:
             for name, size in zip(variable.dimensions, variable.data.shape, strict=True):
@@ -151,15 +162,9 @@ class Group:
 
 
 def class_coordinates(names: Iterable[str]) -> tuple[Coordinate, Coordinate]:
-    """The coordinates `class` and `class_other` of a matrix of classes against classes."""
+    """The coordinates `class` and `class_other` of a matrix with a row and a column for each class."""
     labels = tuple(names)
     return (
         Coordinate(name="class", values=labels, long_name="class"),
         Coordinate(name="class_other", values=labels, long_name="the other class of a pair"),
     )
-
-
-def _check_distinct(where: str, names: list[str]) -> None:
-    twice = sorted({name for name in names if names.count(name) > 1 or name == PROVENANCE})
-    if twice:
-        raise InputError(f"{where}: {', '.join(map(repr, twice))} cannot be there twice", hint="rename one of them")

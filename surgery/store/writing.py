@@ -1,4 +1,4 @@
-"""Writing a store so that it is there whole, as it was or as it shall be, whatever happens meanwhile."""
+"""Writing a store: a reader sees the old or the new content, never a mix, even after a crash."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import errno
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -16,8 +15,7 @@ import h5py
 from surgery.errors import InputError
 from surgery.files import check_writable
 from surgery.store import layout
-from surgery.store.copying import copy_groups
-from surgery.store.failures import StoreError, explained
+from surgery.store.failures import StoreError, write_errors
 from surgery.store.lock import folder_lock
 from surgery.store.reading import opened, store_path
 from surgery.store.values import Group
@@ -31,80 +29,69 @@ def write_group(path: str | Path, group: Group, *, replace: bool = False, timeou
 
 
 def write_groups(path: str | Path, groups: Iterable[Group], *, replace: bool = False, timeout: float = 60.0) -> Path:
-    """Add `groups` to the store at `path`, a file or a run folder, which is made where there is none.
+    """Add `groups` to the store at `path`, a file or a run folder; the store is made if there is none.
 
-    All of them are there when this returns, also after a power cut; none is where it raises, and a reader sees the
-    store as it was until the last moment. A copy is written and moved into place: writing into the store itself would
-    lose *earlier* groups to a kill.
+    When this function returns, all groups are on the disk; when it raises, the store is unchanged. A copy is written
+    and moved into place, because a process that is killed while it writes into the store itself loses *earlier* groups.
 
-    `replace`: groups of these names may be there, and go. `timeout`: seconds to wait for another writer.
+    `replace`: groups of these names that the store has are replaced. `timeout`: seconds to wait for another writer.
 
-    Raises StoreError where a name is taken, another writer stays, the disk refuses, or the store is not one of ours.
+    Raises StoreError if a name is taken, another writer holds the lock, the disk refuses, or the file is no store.
     """
     groups = tuple(groups)
     names = [group.name for group in groups]
     if len(set(names)) != len(names):
-        raise InputError(f"expected groups of different names, found {', '.join(names)}")
-    path = Path(os.path.realpath(store_path(path)))  # a link stays a link
+        raise InputError(f"expected groups of different names, got {', '.join(names)}")
+    path = Path(os.path.realpath(store_path(path)))  # replaces the target of a link, not the link
     check_writable(path)
     with folder_lock(path.parent, timeout=timeout):
-        taken = _taken(path, names, replace=replace)
-        _sweep(path.parent)
-        with explained(path), _draft(path) as draft:
-            _fill(draft, path, groups, taken)
-            _sync(draft)
-            os.replace(draft, path)
-            _sync(path.parent)
+        taken: list[str] = []
+        if path.exists():
+            with opened(path) as file:
+                taken = [name for name in names if name in file]
+        if taken and not replace:
+            raise StoreError(
+                f"{path}: the store has a group {taken[0]!r} already",
+                hint="choose another name, or replace the group (--replace, or replace=True)",
+            )
+        # No other process writes here while this one holds the lock, so existing drafts belong to dead processes.
+        for draft in path.parent.glob(f"{_PREFIX}*{_SUFFIX}"):
+            draft.unlink(missing_ok=True)
+        draft = path.parent / f"{_PREFIX}{os.getpid()}-{secrets.token_hex(4)}{_SUFFIX}"
+        with write_errors(path):
+            try:
+                _write_draft(draft, path, groups, taken)
+                _sync(draft)
+                os.replace(draft, path)
+                _sync(path.parent)  # the new name is an entry of the folder
+            finally:
+                draft.unlink(missing_ok=True)
     return path
 
 
-def _taken(path: Path, names: Sequence[str], *, replace: bool) -> list[str]:
-    """The groups that are to be replaced."""
-    if not path.exists():
-        return []
-    with opened(path) as file:
-        taken = [name for name in names if name in file]
-    if taken and not replace:
-        raise StoreError(
-            f"{path}: there is a group {taken[0]!r} already",
-            hint="choose another name, or say that it is to be replaced",
-        )
-    return taken
-
-
-@contextmanager
-def _draft(path: Path) -> Iterator[Path]:
-    """The name of a file beside `path` that is gone when the block ends."""
-    draft = path.parent / f"{_PREFIX}{os.getpid()}-{secrets.token_hex(4)}{_SUFFIX}"
-    try:
-        yield draft
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def _fill(draft: Path, path: Path, groups: Sequence[Group], taken: Sequence[str]) -> None:
-    """Write the store at `path` without the groups `taken`, and then `groups`, to `draft`."""
-    there = path.exists()
-    if there and not taken:
+def _write_draft(draft: Path, path: Path, groups: Sequence[Group], taken: Sequence[str]) -> None:
+    """Write the store at `path` without the groups `taken`, followed by `groups`, to `draft`."""
+    exists = path.exists()
+    if exists and not taken:
         shutil.copyfile(path, draft)
     else:
         draft.write_bytes(layout.empty_store(metadata.version("model-surgery")))
-    if there:
+    if exists:
         shutil.copymode(path, draft)
-    _reserve(draft, (path if there else draft).stat().st_size + sum(map(layout.largest_size, groups)))
-    # No HDF5 lock: nobody else knows this file, and network disks often have no locks.
+    _reserve(draft, (path if exists else draft).stat().st_size + sum(map(layout.largest_size, groups)))
+    # Without HDF5's lock: no other process knows this file, and network disks often have no locks.
     with h5py.File(draft, "r+", libver=layout.LIBVER, locking=False) as file:
         if taken:
             with opened(path) as old:
-                copy_groups(old, file, without=taken)
+                layout.copy_groups(old, file, without=taken)
         for group in groups:
             layout.put_group(file, group)
 
 
 def _reserve(draft: Path, size: int) -> None:
-    """Make the disk promise `size` bytes, or raise OSError; HDF5 gives back what it did not need.
+    """Reserve `size` bytes on the disk for `draft`, or raise OSError; HDF5 releases the bytes that it does not need.
 
-    HDF5 does not outlive a full disk: the process would crash when it ends.
+    A disk that is full while HDF5 writes would crash the process when it exits.
     """
     if not hasattr(os, "posix_fallocate"):
         if shutil.disk_usage(draft.parent).free < size - draft.stat().st_size:
@@ -114,15 +101,9 @@ def _reserve(draft: Path, size: int) -> None:
         os.posix_fallocate(stream.fileno(), 0, size)
 
 
-def _sweep(folder: Path) -> None:
-    """Remove drafts of processes that died: whoever holds the lock knows that no other is being written."""
-    for stray in folder.glob(f"{_PREFIX}*{_SUFFIX}"):
-        stray.unlink(missing_ok=True)
-
-
 def _sync(path: Path) -> None:
-    """Force a file, or the names in a folder, to the disk; Windows cannot open a folder and does not need it."""
-    if os.name == "nt" and path.is_dir():
+    """Force the content of a file, or the names in a folder, to the disk."""
+    if os.name == "nt" and path.is_dir():  # Windows cannot open a folder, and does not need to
         return
     descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:

@@ -126,7 +126,7 @@ def test_csv_folder_is_new_and_whole(tmp_path: Path, make: Callable[..., Group])
     names = write_csv(tmp_path / "tables", [make("one"), make("two")])
     assert sorted(names) == sorted(item.name for item in (tmp_path / "tables").iterdir())
     assert "two.block_matrix.csv" in names
-    with pytest.raises(InputError, match="exists already"):
+    with pytest.raises(InputError, match="expected a new folder, but it exists already"):
         write_csv(tmp_path / "tables", [make("one")])
     assert [item.name for item in tmp_path.iterdir()] == ["tables"]
 

@@ -26,19 +26,19 @@ def group(**fields: Any) -> Group:
     ("fields", "says"),
     [
         ({"dimensions": ("class", "class")}, "class_other"),
-        ({"dimensions": ("a",)}, "1 dimensions"),
+        ({"dimensions": ("a",)}, "expected a dimension for each axis"),
         ({"data": np.zeros((2, 2), dtype=complex)}, "float32, float64"),
         ({"data": np.zeros((2, 2), dtype=np.longdouble)}, "float32, float64"),
-        ({"data": np.zeros((0, 2))}, "without entries"),
+        ({"data": np.zeros((0, 2))}, "expected entries"),
         ({"data": np.array([["a", "b"], ["c", "d\0e"]])}, "NUL"),
-        ({"data": np.array([["a", "b"], ["c", 1]], dtype=object)}, "expected text, found int"),
+        ({"data": np.array([["a", "b"], ["c", 1]], dtype=object)}, "expected text, got int"),
         ({"data": np.array([["a", "b"], ["c", "\ud800"]])}, "UTF-8"),
         ({"units": "seconds"}, "use a symbol"),
-        ({"units": "days since 2020-01-01"}, "times"),
+        ({"units": "days since 2020-01-01"}, "dates or durations"),
         ({"long_name": "x" * 70_000}, "63 KiB"),
-        ({"flag_meanings": ("yes", "no")}, "whole numbers from 0 to 1"),
-        ({"data": np.full((2, 2), 2), "flag_meanings": ("yes", "no")}, "whole numbers from 0 to 1"),
-        ({"data": np.zeros((2, 2), dtype=int), "flag_meanings": ("not so",)}, "without blanks"),
+        ({"flag_meanings": ("yes", "no")}, "integers from 0 to 1"),
+        ({"data": np.full((2, 2), 2), "flag_meanings": ("yes", "no")}, "integers from 0 to 1"),
+        ({"data": np.zeros((2, 2), dtype=int), "flag_meanings": ("not so",)}, "without spaces"),
         *[
             ({"name": name}, "not a legal name")
             for name in ("", "a/b", " a", "_a", "a\nb", "x" * 256, "gro\u0308sse", 3)
@@ -55,14 +55,14 @@ def test_variable_that_some_reader_would_not_take(fields: dict[str, Any], says: 
     [
         ({"name": "a/b"}, "not a legal name"),
         ({"kind": ""}, "not a legal name"),
-        ({"variables": (variable(), variable())}, "'x' cannot be there twice"),
-        ({"variables": (variable(name="a"),)}, "both a variable and a dimension"),
+        ({"variables": (variable(), variable())}, "'x' is used more than once"),
+        ({"variables": (variable(name="a"),)}, "'a' names both a variable and a dimension"),
         ({"variables": (variable(name="provenance"),)}, "'provenance'"),
         ({"variables": (variable(), variable(name="y", data=np.zeros((2, 3))))}, "'b' has 2 entries, but 3"),
         ({"coordinates": (Coordinate(name="a", values=("one",), long_name="a"),)}, "'a' has 1 entries, but 2"),
         ({"attributes": {"kind": "x"}}, "belongs to the layout"),
         ({"attributes": {"x": None}}, "NoneType"),
-        ({"attributes": {"x": [1]}}, "as JSON, provenance"),
+        ({"attributes": {"x": [1]}}, "as JSON into the provenance"),
         ({"attributes": {"x": 2**63}}, "64 bits"),
         ({"attributes": {"x": "y" * 65_536}}, "63 KiB"),
         ({"attributes": {"x/y": 1}}, "not a legal name"),
@@ -109,12 +109,12 @@ READERS = [
 def test_foreign_files(tmp_path: Path, read: Callable[[Path], Any]) -> None:
     path = tmp_path / "results.h5"
     path.write_bytes(b"PK\x03\x04" * 100)
-    with pytest.raises(StoreError, match="expected an HDF5 file, found something else"):
+    with pytest.raises(StoreError, match="expected an HDF5 file, got a file of another format"):
         read(path)
     with h5py.File(path, "w") as file:
         file["g"] = [1, 2, 3]
     before = path.read_bytes()
-    with pytest.raises(StoreError, match="not a store of surgery"):
+    with pytest.raises(StoreError, match="expected a store of surgery, got another HDF5 file"):
         read(path)
     assert path.read_bytes() == before
 

@@ -69,8 +69,8 @@ print([item.name for item in list_groups(path)])
 """
     done = run(code, path)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.count(f"{path}: cannot be written: the file would be larger than is allowed") == 3
-    assert done.stdout.count("what was there is untouched") == 3
+    assert done.stdout.count(f"{path}: cannot be written: the file would be larger than the limit") == 3
+    assert done.stdout.count("the old content is unchanged") == 3
     assert done.stdout.endswith("['first', 'small']\n")
     assert {item.name for item in tmp_path.iterdir()} <= {path.name, LOCK}
 
@@ -199,7 +199,7 @@ def test_replacing_has_to_be_said(tmp_path: Path, make: Callable[..., Group]) ->
     write_group(tmp_path, make("one"))
     path = write_group(tmp_path, make("two"))
     before = path.read_bytes()
-    with pytest.raises(StoreError, match="there is a group 'one' already"):
+    with pytest.raises(StoreError, match="the store has a group 'one' already"):
         write_groups(path, [make("three"), make("one", seed=1)])
     assert path.read_bytes() == before
     write_group(path, make("one", seed=1), replace=True)
