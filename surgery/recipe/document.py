@@ -79,6 +79,13 @@ class Document:
         _put(table, location, value, origin, origins)
         return Document(data=data, origins=origins)
 
+    def copied(self, source: Location, target: Location, value: Any) -> Document:
+        """With `value`, which is that at `source`, also at `target`: every part of it keeps its origin."""
+        document = self.with_value(target, value, self.origin(source))
+        inner = {known: origin for known, origin in self.origins.items() if known[: len(source)] == source}
+        moved = {(*target, *known[len(source) :]): origin for known, origin in inner.items()}
+        return Document(data=document.data, origins={**document.origins, **moved})
+
     def without(self, key: str) -> Document:
         """Without the top-level `key`."""
         return Document(data={name: value for name, value in self.data.items() if name != key}, origins=self.origins)

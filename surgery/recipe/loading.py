@@ -85,9 +85,9 @@ def _filled(document: Document) -> Document:
     for name, table in document.stages.items():
         kind = table.get("kind")
         if isinstance(kind, str) and "seed" in table_of(kind).model_fields and "seed" not in table:
-            document = document.with_value(("stage", name, "seed"), seed, document.origin(("recipe", "seed")))
+            document = document.copied(("recipe", "seed"), ("stage", name, "seed"), seed)
         if kind == "train" and model is not None and "network" not in table:
-            document = document.with_value(("stage", name, "network"), model, document.origin(("model",)))
+            document = document.copied(("model",), ("stage", name, "network"), model)
         if kind == "extract" and "graph" not in table and "rules" not in table:
             document = document.with_value(("stage", name, "rules"), ["linearize"], document.origin(("stage", name)))
     return document

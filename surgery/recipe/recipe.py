@@ -62,22 +62,17 @@ class Recipe:
         stages, problems = [], []
         for stage in self.stages:
             if isinstance(stage.parameters, ExtensionStage):
+                table, keys = stage.parameters.imported()
                 try:
-                    stage = replace(stage, parameters=stage.parameters.imported())
+                    stage = replace(stage, parameters=table.model_validate(keys))
                 except ValidationError as error:
-                    problems += self._problems(stage, error)
+                    for finding in findings(error, table, keys):
+                        place = self.document.place(("stage", stage.base, *finding.location), on_key=finding.on_key)
+                        problems.append(Problem(place=place, message=finding.message, hint=finding.hint))
             stages.append(stage)
         if problems:
             raise RecipeError(problems)
         return replace(self, stages=tuple(stages))
-
-    def _problems(self, stage: Stage, error: ValidationError) -> list[Problem]:
-        table, given = type(stage.parameters), stage.parameters.model_dump(mode="json", exclude={"kind"})
-        found = []
-        for finding in findings(error, table, given):
-            place = self.document.place(("stage", stage.base, *finding.location), on_key=finding.on_key)
-            found.append(Problem(place=place, message=finding.message, hint=finding.hint))
-        return found
 
 
 def extension_reference(text: str, marker: ExtensionName) -> str | None:

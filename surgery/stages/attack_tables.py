@@ -104,7 +104,7 @@ class CwTable(SearchTable):
 
 
 class ExtensionAttackTable(Table):
-    """An attack of the user: a callable that gets the other keys and returns the attack (docs/extensions.md)."""
+    """An attack of the user: a callable that gets the other keys and returns the attack; see tutorial-extensions.md."""
 
     heading: ClassVar[str] = "Attack `package.module:name`"
     model_config = ConfigDict(extra="allow")

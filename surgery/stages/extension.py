@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
@@ -37,23 +37,20 @@ class ExtensionStage(StageTable):
         check_extension(self.kind, GROUP, (), known=self.known, what="stage kind")
         return self
 
-    def imported(self) -> StageTable:
-        """Import the class and make its table of the other keys.
-
-        Raises InputError if it is not a stage kind, and pydantic's ValidationError for keys that it does not accept.
-        """
+    def imported(self) -> tuple[type[StageTable], dict[str, Any]]:
+        """Import the class, and return it with the keys for it; raises InputError if it is not a stage kind."""
         reference = reference_of(self.kind, GROUP)
         assert reference is not None, "checked when the table was made"
         table = load(reference)
         if not (isinstance(table, type) and issubclass(table, StageTable)):
             raise InputError(
                 f"{reference}: expected a subclass of surgery.stages.StageTable, got {table!r}",
-                hint="docs/extensions.md shows one",
+                hint="docs/tutorial-extensions.md shows one",
             )
         keys = dict(self.__pydantic_extra__ or {})
         if "seed" in table.model_fields:
             keys["seed"] = self.seed
-        return table.model_validate(keys)
+        return table, keys
 
     def run(self, context: Context) -> Group:
         raise AssertionError("a run imports extensions before its first stage")

@@ -43,7 +43,7 @@ class DataTable(Table):
     download: Annotated[bool, Immaterial()] = Field(
         default=False, description="Download the files if they are missing."
     )
-    validation: Annotated[float, Field(ge=0, lt=1)] = Field(
+    validation: Annotated[float, Field(ge=0, le=0.9)] = Field(
         default=0.05, description="Share of the training images that is held out."
     )
     train_size: Count | None = Field(default=None, description="Training images to take; all by default.")
@@ -136,10 +136,12 @@ def network_arguments(table: NetworkTable, data: Dataset) -> dict[str, Any]:
     channels, size, _ = data.input_shape
     takes = inspect.signature(find(table.architecture).builder).parameters
     fitting: Mapping[str, int] = {"in_channels": channels, "in_chans": channels, "input_size": size}
+    # torchvision's and timm's builders take it among their **kwargs; a user's function may have no use for it.
+    counts = user_reference(table.architecture) is None or "num_classes" in takes
     normalize = {} if table.normalize is None else {"normalize": table.normalize.model_dump(mode="json")}
     return {
         **{key: value for key, value in fitting.items() if key in takes},
-        "num_classes": data.num_classes,
+        **({"num_classes": data.num_classes} if counts else {}),
         **table.arguments,
         **normalize,
     }

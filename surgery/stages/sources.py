@@ -76,7 +76,7 @@ class EvaluationStage(ModelStage):
 
     def images_of(self, data: Dataset) -> Split:
         """The images that the stage sees: the same ones for every seed."""
-        split: Split = getattr(data, self.split)
+        split = data.split(self.split)
         if self.images is None or self.images >= len(split):
             return split
         return split.subset(balanced(split.labels, self.images, stream(0, "images of a stage")))

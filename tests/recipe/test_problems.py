@@ -95,7 +95,11 @@ EDITS = {
         "superclasses: expected an integer of at .*'gap' or .*'gap'",
     ),
     "name": ("[stage.robustness]", '[stage.§"rob ust"]', "'rob ust' is not a valid name; use a letter first"),
-    "date": ("{ width = 8 }", "§{ width = 1979-05-27 }", "arguments: expected numbers, texts, lists and tables, got the date or time 1979-05-27"),
+    "date": (
+        "{ width = 8 }",
+        "§{ width = 1979-05-27 }",
+        "arguments: expected numbers, texts, lists and tables, got the date or time 1979-05-27",
+    ),
     "section": ("[model]", "[§modle]", "unknown key 'modle'; did you mean 'model'"),
     "no network": (
         '[model]\narchitecture = "convnet"\narguments = { width = 8 }\n\n[stage.at]',
@@ -238,3 +242,23 @@ def test_a_mistake_in_a_repeated_stage_is_said_once(load, chain):
     with pytest.raises(RecipeError) as caught:
         load(chain.replace("momentum = 0.9", "momentum = 2") + "\n[matrix]\nseed = [0, 1, 2]\n")
     assert len(caught.value.problems) == 1
+
+
+def test_a_mistake_that_a_flag_makes_in_a_shared_table_is_said_once_and_at_the_flag(load):
+    with pytest.raises(RecipeError) as caught:
+        load(overrides=[("model.arguments.widht", "4")])
+    assert [str(problem.place.text) for problem in caught.value.problems] == ["model.arguments.widht=4"]
+
+
+def test_validation_images_that_no_stage_can_have_are_missed_before_anything_runs(load, chain):
+    text = chain.replace("train_size = 600", "validation = 0.0").replace("every = 2", "every = 0")
+    text = text.replace("[stage.atc]", "[stage.atc]\nselect.every = 0")
+    text = text.replace('model = "at.last"', 'model = "at.last"\nsplit = "validation"')
+    with pytest.raises(RecipeError, match="split: the data have no validation images that stage robustness could use"):
+        load(text)
+
+
+@pytest.mark.parametrize("name", ["natural", "worst_case"])
+def test_an_attack_cannot_have_the_name_of_another_result(load, chain, name):
+    with pytest.raises(RecipeError, match=rf"mine\.toml:44:9: an attack cannot be called '{name}'"):
+        load(chain.replace("attacks.fgsm", f"attacks.{name}"))
