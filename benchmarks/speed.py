@@ -2,8 +2,8 @@
 
     python benchmarks/speed.py [--repeat 5]
 
-Medians over repeats, with minimum and maximum; the stages in one process, the command as a process of its own in turn
-with one that only imports torch and torchvision.
+Medians over repeats, with minimum and maximum. The stages run in one process, the command in separate processes that
+alternate with processes that only import torch and torchvision.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def stages(repeat: int) -> None:
 
 
 def command(repeat: int) -> None:
-    """`surgery linearize` on a state dict of ResNet-18, beside a process that only imports torch and torchvision."""
+    """`surgery linearize` on a state dict of ResNet-18, compared with a process that only imports torch."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "resnet18.pt"
         torch.save(torchvision.models.resnet18(weights=None).state_dict(), path)

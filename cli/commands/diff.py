@@ -1,4 +1,4 @@
-"""`surgery diff`: what went and what came between two graphs."""
+"""`surgery diff`: compare two graphs."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ from surgery_cli.loading import ModelOptions, open_either
 from surgery_cli.writing import chosen_format, deliver
 
 Before = Annotated[Path, typer.Argument(metavar="BEFORE", help="A model file or a saved graph.", show_default=False)]
-After = Annotated[Path, typer.Argument(metavar="AFTER", help="Another one.", show_default=False)]
+After = Annotated[Path, typer.Argument(metavar="AFTER", help="The file to compare it with.", show_default=False)]
 
 Format = Annotated[
     Literal["text", "json", "svg"] | None,
-    typer.Option("--format", help="How to print it.  [default: text, or what -o says]", rich_help_panel=options.OUTPUT),
+    typer.Option(
+        "--format", help="Output format.  [default: text, or by the extension of -o]", rich_help_panel=options.OUTPUT
+    ),
 ]
 
 File = Annotated[
     Path | None,
     typer.Option(
-        "--output", "-o", metavar="FILE", help="Write it there instead of printing.", rich_help_panel=options.OUTPUT
+        "--output", "-o", metavar="FILE", help="Write to FILE instead of printing.", rich_help_panel=options.OUTPUT
     ),
 ]
 
@@ -43,9 +45,9 @@ def diff(
     as_json: options.AsJson = False,
     debug: options.Debug = False,
 ) -> None:
-    """Compare two graphs: what went, what came, and by which rule.
+    """Compare two graphs: what differs, and by which rule.
 
-    The model options are for whichever of the two files does not say itself what it is.
+    The model options apply to a file that holds weights only.
 
     \b
     surgery diff linear.safetensors other.safetensors

@@ -1,4 +1,4 @@
-"""`surgery doctor`: what is installed, and does it work?"""
+"""`surgery doctor`: print what is installed and check that it works."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _devices() -> dict[str, Any]:
 
 
 def _outcome(check: Callable[[], str]) -> dict[str, Any]:
-    """Run a check; whatever it raises is its result, for a doctor has to live to tell."""
+    """Run a check; an error is its result, so that the other checks still run."""
     start = time.perf_counter()
     try:
         found = check()
@@ -114,7 +114,7 @@ def _saves() -> str:
         save_graph(graph, path)
         same = torch.equal(load_graph(path)(images), graph(images))
     if not same:
-        raise AssertionError("a saved graph computes something else when it is loaded")
+        raise AssertionError("a saved graph computes something else after loading")
     return "bit for bit"
 
 
@@ -130,4 +130,4 @@ CHECKS: dict[str, Callable[[], str]] = {
     "a small network is linearized": _linearizes,
     "a graph is saved and loaded": _saves,
 }
-"""What is tried, by what it shows."""
+"""The checks, by what they show."""

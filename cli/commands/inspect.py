@@ -1,4 +1,4 @@
-"""`surgery inspect`: look at a model or a graph."""
+"""`surgery inspect`: show a model or a graph."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ FORMATS = ("tree", "table", "json", "dot", "graphml", "svg")
 
 Format = Annotated[
     Literal["tree", "table", "json", "dot", "graphml", "svg"] | None,
-    typer.Option("--format", help="How to print it.  [default: tree, or what -o says]", rich_help_panel=options.OUTPUT),
+    typer.Option(
+        "--format", help="Output format.  [default: tree, or by the extension of -o]", rich_help_panel=options.OUTPUT
+    ),
 ]
 
 File = Annotated[
     Path | None,
     typer.Option(
-        "--output", "-o", metavar="FILE", help="Write it there instead of printing.", rich_help_panel=options.OUTPUT
+        "--output", "-o", metavar="FILE", help="Write to FILE instead of printing.", rich_help_panel=options.OUTPUT
     ),
 ]
 
@@ -50,10 +52,10 @@ def inspect(
     as_json: options.AsJson = False,
     debug: options.Debug = False,
 ) -> None:
-    """Look at a model or a graph, operation by operation.
+    """Show a model or a graph, operation by operation.
 
-    The tree and the table say shapes, attributes and weights. Modules that repeat the one before them are
-    folded; -v unfolds them. In a table, -v adds the source.
+    The tree and the table show shapes, attributes and weights. A module that repeats the module before it is
+    folded; -v unfolds it. In a table, -v adds the source line.
 
     \b
     surgery inspect linear.safetensors

@@ -1,4 +1,4 @@
-"""`surgery rules`: the shipped rulesets, one of them, or a file of the user's, checked."""
+"""`surgery rules`: list the shipped rulesets, show one, or check a file."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def rules(
     as_json: options.AsJson = False,
     debug: options.Debug = False,
 ) -> None:
-    """List the shipped rulesets, show one, or check a file of yours.
+    """List the shipped rulesets, show one, or check a file.
 
     \b
     surgery rules

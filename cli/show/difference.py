@@ -1,4 +1,4 @@
-"""What one graph has and another has not."""
+"""The difference between two graphs as text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NODES = 40
 
 
 def difference_view(difference: Difference, *, verbose: bool) -> Iterator[RenderableType]:
-    """Counts per operation, edits by rule, and every node that went, came or changed."""
+    """Counts per operation, edits by rule, and every removed, added or changed node."""
     changed = {name: pair for name, pair in difference.counts.items() if pair[0] != pair[1]}
     if difference.empty:
         yield Text("The graphs are the same.", style="bold green")
@@ -32,8 +32,8 @@ def difference_view(difference: Difference, *, verbose: bool) -> Iterator[Render
         rows = [(rule, f"-{removed}", f"+{added}") for rule, (removed, added) in difference.by_rule.items()]
         yield table(rows, right=(1, 2))
     for title, sign, style, nodes in (
-        ("Went", "-", "red", difference.removed),
-        ("Came", "+", "green", difference.added),
+        ("Removed", "-", "red", difference.removed),
+        ("Added", "+", "green", difference.added),
         ("Changed", "~", "yellow", difference.changed),
     ):
         yield from _nodes(title, sign, style, nodes, verbose=verbose)
@@ -46,9 +46,9 @@ def difference_view(difference: Difference, *, verbose: bool) -> Iterator[Render
 
 def _tensors(difference: Difference) -> dict[str, Sequence[str]]:
     found = {
-        "Weights that went": difference.tensors_removed,
-        "Weights that came": difference.tensors_added,
-        "Weights with other values": difference.tensors_changed,
+        "Removed weights": difference.tensors_removed,
+        "Added weights": difference.tensors_added,
+        "Changed weights": difference.tensors_changed,
     }
     return {title: tuple(names) for title, names in found.items() if names}
 

@@ -15,7 +15,7 @@ from surgery.graph.nodes import operation_name
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """A node before, a node after, or both, where they are the same; `rule` is what made or removed it."""
+    """A node before, a node after, or both, where they are the same; `rule` is what added or removed it."""
 
     before: fx.Node | None
     after: fx.Node | None
@@ -41,7 +41,7 @@ def align(before: Graph, after: Graph) -> tuple[Pair, ...]:
     """
     matching = _by_log(before, after) or _flipped(_by_log(after, before))
     if matching is None:
-        # SequenceMatcher favours its first argument in a tie; a fixed order makes the result the same both ways.
+        # SequenceMatcher favors its first argument in a tie; a fixed order makes the result the same both ways.
         forth = _keys(before) <= _keys(after)
         matching = _by_sequence(before, after) if forth else _flipped(_by_sequence(after, before))
     assert matching is not None, "sequences can always be aligned"
@@ -50,7 +50,7 @@ def align(before: Graph, after: Graph) -> tuple[Pair, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Matching:
-    """Which node after is which node before, and the rules that made or removed the others."""
+    """Which node after is which node before, and the rules that added or removed the others."""
 
     same: Mapping[fx.Node, fx.Node]
     rules: Mapping[fx.Node, str | None]
@@ -63,20 +63,20 @@ def _flipped(matching: _Matching | None) -> _Matching | None:
 
 
 def _by_log(before: Graph, after: Graph) -> _Matching | None:
-    """Follow the edits that `after` has beyond `before`; None where they do not tell the whole story."""
+    """Follow the edits that only `after` has in its log; None where they do not explain every difference."""
     if after.log[: len(before.log)] != before.log:
         return None
-    gone: dict[str, str] = {}
-    made: dict[str, str] = {}
+    removed: dict[str, str] = {}
+    added: dict[str, str] = {}
     for edit in after.log[len(before.log) :]:
-        gone = {name: edit.rule for name, _ in edit.removed} | gone
-        made |= {name: edit.rule for name, _ in edit.added}
-    old = [node for node in _nodes(before) if node.name not in gone]
-    new = [node for node in _nodes(after) if node.name not in made]
+        removed = {name: edit.rule for name, _ in edit.removed} | removed
+        added |= {name: edit.rule for name, _ in edit.added}
+    old = [node for node in _nodes(before) if node.name not in removed]
+    new = [node for node in _nodes(after) if node.name not in added]
     if [(node.name, _key(node)) for node in old] != [(node.name, _key(node)) for node in new]:
         return None
-    rules = {node: gone[node.name] for node in _nodes(before) if node.name in gone}
-    rules |= {node: made[node.name] for node in _nodes(after) if node.name in made}
+    rules = {node: removed[node.name] for node in _nodes(before) if node.name in removed}
+    rules |= {node: added[node.name] for node in _nodes(after) if node.name in added}
     return _Matching(same=dict(zip(old, new, strict=True)), rules=rules)
 
 
@@ -90,7 +90,7 @@ def _by_sequence(before: Graph, after: Graph) -> _Matching:
 
 
 def _merged(before: Sequence[fx.Node], after: Sequence[fx.Node], matching: _Matching) -> Iterator[Pair]:
-    """One sequence out of two; where both have something of their own, what went stands before what came."""
+    """Both sequences merged into one; between common nodes, those only in `before` precede those only in `after`."""
     waiting = iter(after)
     for node in before:
         match = matching.same.get(node)

@@ -13,7 +13,7 @@ AtenReader = Callable[[Builder, dict[str, Any]], Any]
 
 
 def _convolution(builder: Builder, named: dict[str, Any]) -> Any:
-    """The one convolution of decomposed programs, back into `conv2d` and its kin."""
+    """The one convolution of decomposed programs as `conv1d`, `conv2d`, ... or `conv_transpose2d`."""
     rank = len(named["stride"])
     name = f"conv_transpose{rank}d" if named["transposed"] else f"conv{rank}d"
     attributes = {key: named[key] for key in OPERATIONS[name].attributes}

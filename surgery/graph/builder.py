@@ -75,7 +75,9 @@ class Builder:
     ) -> fx.Node:
         """Append a call of the operation `name`; `label` is the node's name, if it is free."""
         operation = OPERATIONS[name]
-        arguments = _complete_operands(operation, operands)
+        if not operation.required_operands <= len(operands) <= len(operation.operands):
+            raise UnsupportedError(f"{name} takes {', '.join(operation.operands)}, but got {len(operands)} operands")
+        arguments = (*operands, *(None,) * (len(operation.operands) - len(operands)))
         keywords = complete_attributes(operation, attributes)
         value = shapes.run(
             operation.function, tuple(map(twins_of, arguments)), {k: twins_of(v) for k, v in keywords.items()}
@@ -122,7 +124,7 @@ def twins_of(value: Any) -> shapes.Twins:
 
 
 def _twin(value: Any, index: int) -> Any:
-    """fx wraps lists and dicts in immutable classes of its own; functions want plain ones, on the meta device."""
+    """The argument for one batch: fx's immutable lists and dicts become plain ones, devices the meta device."""
     if isinstance(value, fx.Node):
         return value.meta["twins"][index]
     if isinstance(value, list):
@@ -134,13 +136,6 @@ def _twin(value: Any, index: int) -> Any:
     if isinstance(value, slice):
         return slice(*(_twin(item, index) for item in (value.start, value.stop, value.step)))
     return _META if isinstance(value, torch.device) else value
-
-
-def _complete_operands(operation: Operation, operands: Sequence[Any]) -> tuple[Any, ...]:
-    """Fill absent optional operands with None."""
-    if not operation.required_operands <= len(operands) <= len(operation.operands):
-        raise UnsupportedError(f"{operation.name} takes {', '.join(operation.operands)}; {len(operands)} operands came")
-    return (*operands, *(None,) * (len(operation.operands) - len(operands)))
 
 
 def complete_attributes(operation: Operation, attributes: Mapping[str, Any]) -> dict[str, Any]:
@@ -172,7 +167,7 @@ def _spread(value: Any, rank: int) -> Any:
 
 
 def refresh(graph: fx.Graph) -> None:
-    """Compute the shapes of all calls anew, after one that others read has changed."""
+    """Recompute the shapes of all calls, after the shape of one that others read has changed."""
     for node in graph.nodes:
         if node.op != "call_function":
             continue

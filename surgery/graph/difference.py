@@ -1,4 +1,4 @@
-"""What two graphs have in common and what not: by the log where one was made from the other, else by alignment."""
+"""What two graphs have in common and what differs: by the log where one was made from the other, else by alignment."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ class Difference:
 def diff(before: Graph, after: Graph) -> Difference:
     """Compare two graphs, node by node.
 
-    A node that reads another one because a neighbour went or came is the same node. `diff(after, before)` is the mirror
-    image of `diff(before, after)`.
+    A node that reads another node only because a rule added or removed one between them is the same node.
+    `diff(after, before)` is the mirror image of `diff(before, after)`.
     """
     pairs = align(before, after)
     calls = [pair for pair in pairs if pair.node.op == "call_function"]
@@ -160,7 +160,7 @@ def _equal(old: torch.Tensor, new: torch.Tensor) -> bool:
 
 
 def difference_svg(before: Graph, after: Graph) -> str:
-    """Both graphs in one picture: what went, in the places where it was, what came, and the lines between them."""
+    """Both graphs in one picture: common, removed and added nodes, each in its place, and the lines between them."""
     pairs = align(before, after)
     details = _details(pairs, before, after)
     names = _names(pairs)
@@ -175,7 +175,7 @@ def difference_svg(before: Graph, after: Graph) -> str:
 
 
 def _names(pairs: Sequence[Pair]) -> dict[str, str]:
-    """Names in the picture for the nodes before: those after, or for what went, one that nothing else has."""
+    """Unique names in the picture for the nodes before: of a common node its name after, of a removed node its own."""
     taken = {pair.after.name for pair in pairs if pair.after}
     names: dict[str, str] = {}
     for pair in pairs:
@@ -186,7 +186,7 @@ def _names(pairs: Sequence[Pair]) -> dict[str, str]:
 
 
 def _row(pair: Pair, detail: str, old: Mapping[str, Line], new: Mapping[str, Line], names: Mapping[str, str]) -> Line:
-    """A node of the picture; one that stays reads what it reads after, and of what it read before that which went."""
+    """A node of the picture; a common node reads its inputs after the rewrite, and the removed ones before it."""
     if pair.after is None:
         line = old[pair.node.name]
         told = f"by {pair.rule}" if pair.rule else line.attributes

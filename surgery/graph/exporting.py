@@ -17,7 +17,7 @@ from surgery.graph.saving import save_graph
 
 
 def export_graph(graph: Graph, path: str | Path) -> None:
-    """Write `graph` in the format that the file's extension names; the batch stays free.
+    """Write `graph` in the format that the file's extension names; any batch size is allowed.
 
     Raises InputError for an unknown extension, a missing extra, or a graph that the format cannot express.
     """
@@ -54,7 +54,7 @@ def _write_onnx(graph: Graph, path: Path) -> None:
         program.save(file)
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter warns of its own deprecations, which nobody here can act on
+        warnings.simplefilter("ignore")  # the exporter warns of deprecations in its own code
         _through_a_file(path, write)
 
 

@@ -115,15 +115,12 @@ class _Normalizer:
             raise UnsupportedError("an in-place operation whose result has another shape or dtype than its tensor")
         memory = self.memory.get(overwritten) or _Memory(base=overwritten, parts={})
         for other, value in list(self.values.items()):
-            if not isinstance(value, fx.Node) or not self._read_after(other, node):
+            if not isinstance(value, fx.Node) or all(self.order[user] <= self.order[node] for user in other.users):
                 continue
             if value is overwritten:
                 self.values[other] = result
             elif memory.overlaps(self.memory.get(value) or _Memory(base=value, parts={})):
                 raise UnsupportedError("an in-place operation on a tensor that is read later through a view of it")
-
-    def _read_after(self, node: fx.Node, moment: fx.Node) -> bool:
-        return any(self.order[user] > self.order[moment] for user in node.users)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +146,7 @@ def _is_assertion(node: fx.Node) -> bool:
 
 
 def _may_be_plain(node: fx.Node) -> bool:
-    """False for calls that surely return tensors: those need not be tried for a constant."""
+    """False for calls that always return tensors: these need not be tried for a constant."""
     name = plain_name(node)
     word = ALIASES.get(name, name) if name else None
     operation = OPERATIONS.get(word) if word else None
@@ -170,7 +167,7 @@ def place_of(node: fx.Node) -> Place:
         return Place(module_path=path, file=file, line=line)
     stack = node.meta.get("nn_module_stack") or {}
     path = [entry[0] for entry in stack.values()][-1] if stack else ""
-    path = "" if path.startswith("_empty_nn_module_stack") else path  # what torch.export says of sizes of the input
+    path = "" if path.startswith("_empty_nn_module_stack") else path  # torch.export's stack for sizes of the input
     file, line = _last_frame(node.meta.get("stack_trace"))
     return Place(module_path=path, file=file, line=line)
 
@@ -186,7 +183,7 @@ def _last_frame(stack_trace: str | None) -> tuple[str | None, int | None]:
 
 
 def remove_dead_code(graph: fx.Graph) -> None:
-    """Erase the nodes that nobody reads, inputs and outputs excepted."""
+    """Erase the nodes without readers, except inputs and outputs."""
     for node in reversed(list(graph.nodes)):
         if not node.users and node.op in ("call_function", "get_attr"):
             graph.erase_node(node)

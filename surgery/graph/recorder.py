@@ -25,7 +25,7 @@ from surgery.graph.functional_modules import FUNCTIONAL_FORMS
 from surgery.graph.spelling import is_torch_function
 
 _NOT_THE_USERS = (f"{Path(torch.__file__).parent}{os.sep}", f"{Path(__file__).parent}{os.sep}", "<")
-"""Source files that never are the position of an operation: torch's, ours, generated code."""
+"""Source files that are never the position of an operation: those of torch and surgery, and generated code."""
 
 _CREATIONS: Mapping[str, Callable[..., torch.Tensor]] = {
     "new_zeros": torch.zeros,
@@ -89,7 +89,7 @@ class Recorder(fx.Tracer):
         return proxy
 
     def _created(self, target: str, like: fx.Proxy, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """What `like.new_zeros(size)` returns, for real, where no size depends on the batch: models write into it."""
+        """A real tensor for `like.new_zeros(size)` if no size depends on the batch: models write into it."""
         dtype = kwargs.pop("dtype", None) or like.node.meta["twins"][0].dtype
         kwargs.pop("device", None)
         return _CREATIONS[target](*args, dtype=dtype, device=self.device, **kwargs)

@@ -1,8 +1,7 @@
-"""Shapes without arithmetic: every value is computed twice, for two batch sizes, on tensors that hold no data.
+"""Shapes without symbolic algebra: every value is computed twice, for two batch sizes, on tensors that hold no data.
 
-What comes out equal for both batches is a constant; a size that differs grows with the batch. So shape arithmetic,
-shape assertions and shape branches of a model resolve to plain numbers while the batch stays free, without symbolic
-algebra.
+The pair of values is called twins. Equal twins are a constant; a size that differs grows with the batch. So shape
+arithmetic, assertions and branches of a model resolve to plain numbers, and the graph works for any batch size.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 BATCHES = (2, 3)
-"""Two sizes that no branch on `batch == 1` takes for special."""
+"""Two batch sizes; neither is one, which models and broadcasting treat specially."""
 
 Twins = tuple[Any, Any]
 """A value for each of the two batches: meta tensors, numbers, or containers of them."""

@@ -1,10 +1,11 @@
-"""`trace`: a model and an example in, a `Graph` in normal form out, by the first rung of the ladder that takes it."""
+"""`trace` turns a model into a `Graph` in normal form, by the first rung of a ladder of ways that succeeds."""
 
 from __future__ import annotations
 
 import inspect
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -92,32 +93,20 @@ def from_exported(program: Any, *, model_name: str = "ExportedProgram") -> Graph
         raise TraceError(f"the exported program cannot be read at {error.place}: {error.reason}") from error
 
 
-def _symbolic(subject: nn.Module, example: torch.Tensor) -> Builder:
-    return _record(subject, example, values=False)
-
-
-def _symbolic_with_values(subject: nn.Module, example: torch.Tensor) -> Builder:
-    return _record(subject, example, values=True)
-
-
 def _record(subject: nn.Module, example: torch.Tensor, *, values: bool) -> Builder:
     input_twins = shapes.of_input(tuple(example.shape[1:]), example.dtype)
     recorder = Recorder(values=values, input_twins=input_twins, device=example.device)
     traced = recorder.trace(subject)
+    images = next(node for node in traced.nodes if node.op == "placeholder")
 
     def feed(builder: Builder, node: fx.Node) -> Any:
         if node.op == "get_attr":
             return builder.parameter(str(node.target), attribute(subject, str(node.target)))
-        if any(other.op == "placeholder" for other in _before(node)):
-            return node.args[0] if node.args else None  # an optional argument keeps its default
+        if node is not images:
+            return node.args[0] if node.args else None  # an optional argument of forward keeps its default
         return builder.input(node.name, tuple(example.shape[1:]), example.dtype)
 
     return normalize(traced, feed)
-
-
-def _before(node: fx.Node) -> list[fx.Node]:
-    nodes = list(node.graph.nodes)
-    return nodes[: nodes.index(node)]
 
 
 def _export(subject: nn.Module, example: torch.Tensor) -> Builder:
@@ -149,7 +138,7 @@ def _read_exported(program: Any) -> Builder:
 
 
 def _drop_mutations(program: Any) -> None:
-    """An exported program returns updated buffers before its results; in evaluation mode nobody wants them."""
+    """Keep the results only: an exported program also returns the buffers that it updates."""
     output = next(node for node in program.graph.nodes if node.op == "output")
     wanted = set(program.graph_signature.user_outputs)
     kept = [item for item in output.args[0] if not isinstance(item, fx.Node) or item.name in wanted]
@@ -157,8 +146,8 @@ def _drop_mutations(program: Any) -> None:
 
 
 RUNGS: Mapping[str, Callable[[nn.Module, torch.Tensor], Builder]] = {
-    "symbolic": _symbolic,
-    "symbolic-with-values": _symbolic_with_values,
+    "symbolic": partial(_record, values=False),
+    "symbolic-with-values": partial(_record, values=True),
     "export": _export,
 }
 
@@ -179,7 +168,7 @@ def _graph(builder: Builder, rung: str, model_name: str) -> Graph:
 
 def _check_example(example: Any) -> None:
     if not isinstance(example, torch.Tensor):
-        raise TraceError(f"the example has to be a tensor, not {type(example).__name__}")
+        raise TraceError(f"the example has to be a tensor, as torch.zeros(1, 3, 32, 32), not {type(example).__name__}")
     if example.dim() < 2:
         raise TraceError(
             f"the example has shape {tuple(example.shape)}; expected a batch, as in (1, channels, height, width)"
@@ -202,7 +191,7 @@ def _check_signature(model: nn.Module) -> None:
 
 
 def _located(error: Exception) -> NodeError:
-    """The place where recording stopped: the innermost line that is the model's."""
+    """The place where a rung failed: the innermost line of the model's own code."""
     if isinstance(error, NodeError):
         return error
     if isinstance(error, DisagreementError):
@@ -234,7 +223,7 @@ def _untraceable(
     return TraceError(
         "\n".join([f"no way of tracing takes {type(model).__name__}:", *lines]),
         hint="make the named line independent of the values and the number of images, or replace that module by one of"
-        " torch.nn; what torch.export takes can be given as a .pt2 file",
+        " torch.nn; a model that torch.export accepts can be given as a .pt2 file",
     )
 
 

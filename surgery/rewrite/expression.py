@@ -226,7 +226,7 @@ def _check_replacement(call: Call, transforms: frozenset[str]) -> None:
     operation = OPERATIONS[call.function]
     if not operation.required_operands <= len(call.operands) <= len(operation.operands):
         raise ExpressionError(
-            f"{call.function} takes the operands {', '.join(operation.operands)}; {len(call.operands)} came",
+            f"{call.function} takes the operands {', '.join(operation.operands)}; got {len(call.operands)}",
             call.column,
         )
     for key, _ in call.attributes:

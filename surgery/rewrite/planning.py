@@ -102,7 +102,13 @@ def plan(graph: Graph, rules: str | Path | RuleSet | Sequence[str | Path | RuleS
         if not fired or len(edits) >= limit:
             break
     if fired:
-        raise _endless(fired)
+        counts = Counter(edit.rule for edit in fired).most_common()
+        names = ", ".join(f"{name} ({count} times)" for name, count in counts)
+        raise RewriteError(
+            f"rules feed each other without end; in the last round fired: {names}",
+            hint="change a rule so that it does not match what it or another rule writes; to insert before an"
+            " operation, name what it reads: relu(c := convolution(_))",
+        )
     misses = _near_misses(order, rewriter)
     return Plan(
         graph=graph,
@@ -117,7 +123,7 @@ def apply(plan: Plan, *, strict: bool = True) -> Rewrite:
     """Carry out the edits of `plan` on a copy of its graph.
 
     Raises RuleError where a rule did not fire as often as it expects (unless `strict` is false); RewriteError where an
-    edit does not fit any more, as after another edit was taken out of the plan.
+    edit no longer fits, for example because another edit was removed from the plan.
     """
     if strict and plan.unexpected:
         raise RuleError("\n".join(plan.unexpected), hint="the near misses of the plan say why")
@@ -165,7 +171,7 @@ def _repeat(edit: Edit, rule: Rule | None, rewriter: Rewriter) -> Edit:
     if match is None:
         raise RewriteError(
             f"rule {edit.rule!r} does not fit at {edit.at}: {trail.reason}",
-            hint="was an edit taken out of the plan that this one builds on?",
+            hint="was an edit removed from the plan on which this edit builds?",
         )
     return rewriter.perform(rule, match)
 
@@ -205,12 +211,3 @@ def _unexpected(ruleset: RuleSet, edits: Sequence[Edit], misses: Sequence[NearMi
         nearest = max(near, key=lambda miss: miss.depth, default=None)
         story = f"nearest: {nearest.at}: {nearest.reason}" if nearest else "no node has an operation that it looks for"
         yield f"rule {rule.name!r} of {rule.ruleset!r} fired {count} times and expects {rule.expect}; {story}"
-
-
-def _endless(fired: Sequence[Edit]) -> RewriteError:
-    names = ", ".join(f"{name} ({count} times)" for name, count in Counter(edit.rule for edit in fired).most_common())
-    return RewriteError(
-        f"rules feed each other without end; in the last round fired: {names}",
-        hint="change a rule so that it does not match what it or another rule writes; to insert before an operation,"
-        " name what it reads: relu(c := convolution(_))",
-    )

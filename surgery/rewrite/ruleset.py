@@ -60,7 +60,9 @@ class Rule:
         """True where firing `count` times is what the rule expects."""
         if self.expect is None:
             return True
-        sign, number = _parse_expect(self.expect)
+        found = _EXPECT.fullmatch(self.expect.strip())
+        assert found is not None, "checked when the rule was loaded"
+        sign, number = found[1] or "==", int(found[2])
         return {">=": count >= number, "<=": count <= number, "==": count == number}[sign]
 
 
@@ -149,8 +151,8 @@ def _joined(rulesets: list[RuleSet]) -> RuleSet:
     )
 
 
-def _load(name: str, beside: Path | None, including: tuple[str, ...]) -> RuleSet:
-    path = _find(name, beside)
+def _load(name: str, folder: Path | None, including: tuple[str, ...]) -> RuleSet:
+    path = _find(name, folder)
     if str(path) in including:
         chain = " includes ".join([*including[including.index(str(path)) :], str(path)])
         raise RuleError(f"rulesets include each other: {chain}")
@@ -163,10 +165,10 @@ def _load(name: str, beside: Path | None, including: tuple[str, ...]) -> RuleSet
     return RuleSet(name=data.name, about=data.about, promise=data.promise, rules=rules, sources=(str(name),))
 
 
-def _find(name: str, beside: Path | None) -> Path:
+def _find(name: str, folder: Path | None) -> Path:
     if name in shipped_rulesets():
         return Path(str(resources.files("surgery.rewrite") / "rulesets" / f"{name}.toml"))
-    path = (beside or Path()) / name
+    path = (folder or Path()) / name
     if path.suffix != ".toml" and not path.exists():
         hint = suggest(name, shipped_rulesets()) or f"shipped are {', '.join(shipped_rulesets())}"
         raise RuleError(f"no ruleset is called {name!r}, and there is no such file", hint=hint)
@@ -256,9 +258,3 @@ def _check_names(rules: list[Rule], document: TomlDocument) -> None:
 
 
 _EXPECT = re.compile(r"(>=|<=|==)?\s*(\d+)")
-
-
-def _parse_expect(text: str) -> tuple[str, int]:
-    found = _EXPECT.fullmatch(text.strip())
-    assert found is not None, "checked when the rule was loaded"
-    return found[1] or "==", int(found[2])

@@ -30,7 +30,7 @@ class Site:
         return self.builder.call(name, operands, attributes, label=f"{self.at.name}_{name}")
 
     def new_parameter(self, like: str, tensor: torch.Tensor) -> fx.Node:
-        """A parameter of its own for this site, called after the one that it is computed from."""
+        """A new parameter, read at this site only and named after the parameter that it is computed from."""
         path, count = f"{like}_folded", 1
         while path in self.tensors:
             count += 1

@@ -9,12 +9,12 @@ import networkx
 
 from surgery.graph.nodes import Described
 from surgery.graph.views.networkx import to_networkx
-from surgery.graph.views.svg import GREY, KIND_INKS
+from surgery.graph.views.svg import GRAY, KIND_INKS
 from surgery.graph.views.text import Line, lines, shape_text, value_text
 
 
 def to_dot(graph: Described) -> str:
-    """The graph for Graphviz, with the operations of each part of the model in a box of their own."""
+    """The graph for Graphviz, with the operations of each part of the model in one box."""
     everything = lines(graph)
     parts: dict[str, list[Line]] = {}
     for line in everything:
@@ -32,7 +32,7 @@ def to_dot(graph: Described) -> str:
 
 
 def _dot_node(line: Line) -> str:
-    ink = KIND_INKS.get(line.kind, GREY)
+    ink = KIND_INKS.get(line.kind, GRAY)
     label = "\n".join(part for part in (line.operation, line.attributes, line.shape, line.module_path) if part)
     return f'{_quoted(line.name)} [label={_quoted(label)} fillcolor="{ink.fill}" color="{ink.stroke}"];'
 
@@ -43,7 +43,7 @@ def _quoted(text: str) -> str:
 
 
 def to_graphml(graph: Described) -> str:
-    """The graph as GraphML, which knows only text and numbers: shapes and attributes are text, None is left out."""
+    """The graph as GraphML, which knows only text and numbers: shapes and attributes are text, None is omitted."""
     network = to_networkx(graph)
     plain = networkx.MultiDiGraph(**_scalars(network.graph))
     plain.add_nodes_from((name, _scalars(data)) for name, data in network.nodes(data=True))

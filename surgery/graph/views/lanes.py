@@ -1,7 +1,7 @@
 """Lanes, as `git log --graph` has them: which column each node of a drawing stands in.
 
-What is computed next stays in the lane, a value that is needed later moves aside, and its lane is free again when its
-last reader has it.
+The next node keeps the lane of the value that it reads; a value that is needed later moves to another lane, which is
+free again after its last reader.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Track:
 def layout(rows: Sequence[Line], aside: Set[str] = frozenset()) -> tuple[Track, ...]:
     """Give each node a lane, and its value the lanes in which it waits for its readers.
 
-    The nodes named in `aside` stand beside the others, in lanes of their own.
+    The nodes named in `aside` get separate lanes next to the others.
     """
     readers: dict[str, list[int]] = {row.name: [] for row in rows}
     for index, row in enumerate(rows):

@@ -1,4 +1,4 @@
-"""A graph as records: everything there is to say about it, as plain data for JSON."""
+"""A graph as records: a complete description, without tensors, as plain data for JSON."""
 
 from __future__ import annotations
 

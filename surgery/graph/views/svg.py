@@ -1,4 +1,4 @@
-"""A graph as SVG: a row for each node in order of execution, in lanes, coloured by kind or by a comparison."""
+"""A graph as SVG: a row for each node in order of execution, in lanes, colored by kind or by a comparison."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from surgery.graph.views.text import Line, headline, lines, number_text
 
 @dataclass(frozen=True, kw_only=True)
 class Ink:
-    """How a box is drawn; symbol and dashes say the same as the colour."""
+    """How a box is drawn; symbol and dashes say the same as the color."""
 
     fill: str
     stroke: str
@@ -21,11 +21,11 @@ class Ink:
     dashes: str = ""
 
 
-# Okabe and Ito's palette, which stays distinct for the common kinds of colour blindness; fills lighter, strokes full.
+# Okabe and Ito's palette, which stays distinct for the common kinds of color blindness; fills lighter, strokes full.
 _SKY, _BLUE = Ink(fill="#e0f1fb", stroke="#56a4d6"), Ink(fill="#c3dcec", stroke="#0072b2")
 _GREEN, _YELLOW = Ink(fill="#d2ede4", stroke="#009e73"), Ink(fill="#faf5b5", stroke="#a89c14")
 _ORANGE, _VERMILION = Ink(fill="#fbe6bd", stroke="#d39200"), Ink(fill="#f9d9c6", stroke="#d55e00")
-_PURPLE, GREY = Ink(fill="#f3dce8", stroke="#b75f92"), Ink(fill="#eceef1", stroke="#8b929c")
+_PURPLE, GRAY = Ink(fill="#f3dce8", stroke="#b75f92"), Ink(fill="#eceef1", stroke="#8b929c")
 _WHITE, _PLAIN = Ink(fill="#ffffff", stroke="#30353c"), Ink(fill="#ffffff", stroke="#a8aeb8")
 
 KIND_INKS: Mapping[str, Ink] = {
@@ -42,7 +42,7 @@ KIND_INKS: Mapping[str, Ink] = {
     "reduction": _YELLOW,
     "arithmetic": _ORANGE,
 }
-"""The colours of kinds; those that only move or describe values are grey, as are unknown ones."""
+"""The colors of kinds; kinds that only move or describe values, and unknown kinds, are gray."""
 
 _REMOVED = Ink(fill="#fbe0d2", stroke="#d55e00", symbol="\N{MINUS SIGN}", dashes="5 3")
 _ADDED = Ink(fill="#c8ebe4", stroke="#00836a", symbol="+")
@@ -52,7 +52,7 @@ MARK_INKS: Mapping[str, Ink] = {
     "added": _ADDED,
     "changed": Ink(fill="#fbf3a3", stroke="#96890a", symbol="~"),
 }
-"""The colours of what a comparison marks."""
+"""The colors of what a comparison marks."""
 
 _PITCH, _HEIGHT = 36, 22
 _GAP, _BEND = _PITCH - _HEIGHT, 5
@@ -65,13 +65,13 @@ _FONT = "ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace"
 
 @dataclass(frozen=True, kw_only=True)
 class _Scene:
-    """What is drawn where: each row's box and track, each lane's centre, the left edge of each column of text."""
+    """What is drawn where: each row's box and track, each lane's center, the left edge of each column of text."""
 
     rows: tuple[Line, ...]
     labels: tuple[str, ...]
     inks: tuple[Ink, ...]
     tracks: tuple[Track, ...]
-    centres: tuple[float, ...]
+    centers: tuple[float, ...]
     columns: tuple[float, ...]
     width: float
     top: float
@@ -81,8 +81,8 @@ class _Scene:
         return self.top + row * _PITCH
 
     def x(self, row: int) -> float:
-        """The centre of the box in `row`."""
-        return self.centres[self.tracks[row].lanes[0][1]]
+        """The center of the box in `row`."""
+        return self.centers[self.tracks[row].lanes[0][1]]
 
 
 def to_svg(graph: Described, *, marks: Mapping[str, str] | None = None, title: str | None = None) -> str:
@@ -102,7 +102,7 @@ def draw(rows: Sequence[Line], *, marks: Mapping[str, str] | None, title: str) -
     labels = [f"{ink.symbol} {row.operation}".strip() for row, ink in zip(rows, inks, strict=True)]
     removed = {name for name, mark in (marks or {}).items() if mark == "removed"}
     tracks = layout(rows, removed | {row.name for row in rows if row.kind == "shape_query"})
-    centres, right = _spread([track.lanes for track in tracks], [_width(label) + 14 for label in labels])
+    centers, right = _spread([track.lanes for track in tracks], [_width(label) + 14 for label in labels])
     columns = _columns(rows, right)
     width = max(columns[-1], _MARGIN + _width(title) * 1.15) + _MARGIN
     legend, top = _legend(_captions(rows, inks, marks), width)
@@ -111,7 +111,7 @@ def draw(rows: Sequence[Line], *, marks: Mapping[str, str] | None, title: str) -
         labels=tuple(labels),
         inks=tuple(inks),
         tracks=tracks,
-        centres=centres,
+        centers=centers,
         columns=columns,
         width=width,
         top=top,
@@ -121,7 +121,7 @@ def draw(rows: Sequence[Line], *, marks: Mapping[str, str] | None, title: str) -
 
 def _ink(row: Line, marks: Mapping[str, str] | None) -> Ink:
     if marks is None:
-        return KIND_INKS.get(row.kind, GREY)
+        return KIND_INKS.get(row.kind, GRAY)
     return MARK_INKS[marks[row.name]] if row.name in marks else _PLAIN
 
 
@@ -130,20 +130,20 @@ def _width(text: str) -> float:
 
 
 def _spread(lanes: Sequence[Way], widths: Sequence[float]) -> tuple[tuple[float, ...], float]:
-    """The centre of each lane, wide enough for the boxes in it, and where the lanes end."""
+    """The center of each lane, wide enough for the boxes in it, and where the lanes end."""
     room = dict.fromkeys((lane for way in lanes for _, lane in way), float(_NARROW))
     for way, width in zip(lanes, widths, strict=True):
         room[way[0][1]] = max(room[way[0][1]], width + _LANE_GAP)
-    centres: list[float] = []
+    centers: list[float] = []
     left = float(_MARGIN)
     for lane in range(len(room)):
-        centres.append(left + room[lane] / 2)
+        centers.append(left + room[lane] / 2)
         left += room[lane]
-    return tuple(centres), left
+    return tuple(centers), left
 
 
 def _texts(row: Line) -> tuple[str, str, str]:
-    """What stands beside a box: shape, attributes, module path; the end of a long path says most."""
+    """The text next to a box: shape, attributes, module path; the end of a long path says most."""
     attributes = row.attributes if len(row.attributes) <= 52 else row.attributes[:51] + "\N{HORIZONTAL ELLIPSIS}"
     path = row.module_path if len(row.module_path) <= 44 else "\N{HORIZONTAL ELLIPSIS}" + row.module_path[-43:]
     return row.shape, attributes, path
@@ -159,7 +159,7 @@ def _columns(rows: Sequence[Line], left: float) -> tuple[float, ...]:
 
 
 def _captions(rows: Sequence[Line], inks: Sequence[Ink], marks: Mapping[str, str] | None) -> dict[Ink, str]:
-    """What the colours mean, as far as they occur."""
+    """What the colors mean, as far as they occur."""
     if marks is not None:
         return {ink: f"{ink.symbol} {mark}" for mark, ink in MARK_INKS.items()}
     kinds: dict[Ink, list[str]] = {}
@@ -250,14 +250,14 @@ def _trunk(scene: _Scene, row: int, track: Track) -> str:
     path = f"M{x:.5g} {scene.y(row) + _HEIGHT:g}"
     for start, lane in track.lanes[1:]:
         y = scene.y(start)
-        path += f"V{y - _GAP:g}" + _bend(x, scene.centres[lane], y - _GAP + _BEND, y)
-        x = scene.centres[lane]
+        path += f"V{y - _GAP:g}" + _bend(x, scene.centers[lane], y - _GAP + _BEND, y)
+        x = scene.centers[lane]
     return f"{path}V{scene.y(track.readers[-1]) - _GAP:g}"
 
 
 def _branch(scene: _Scene, track: Track, reader: int) -> str:
     """From where the value passes above `reader` into its box, below what is pushed aside there."""
-    x, y = scene.centres[track.lane(reader - 1)], scene.y(reader)
+    x, y = scene.centers[track.lane(reader - 1)], scene.y(reader)
     return f"M{x:.5g} {y - _GAP:g}" + _bend(x, scene.x(reader), y - _BEND, y)
 
 
@@ -273,20 +273,20 @@ def _bend(start: float, end: float, level: float, y: float) -> str:
 def _box(scene: _Scene, row: int) -> str:
     line, ink, label = scene.rows[row], scene.inks[row], scene.labels[row]
     width, y = _width(label) + 14, scene.y(row)
-    beside = "".join(
-        f'<tspan x="{x:.5g}" fill="{colour}">{escape(text)}</tspan>'
-        for x, colour, text in zip(scene.columns, (_DARK, _DIM, _PALE), _texts(line), strict=False)
+    columns = "".join(
+        f'<tspan x="{x:.5g}" fill="{color}">{escape(text)}</tspan>'
+        for x, color, text in zip(scene.columns, (_DARK, _DIM, _PALE), _texts(line), strict=False)
         if text
     )
     return (
         f"<g><title>{escape(_hint(line))}</title>{_rectangle(scene.x(row) - width / 2, y, width, _HEIGHT, ink, 6)}"
         f'<text x="{scene.x(row):.5g}" y="{y + 15:g}" text-anchor="middle" fill="{_DARK}">{escape(label)}</text>'
-        f'<text y="{y + 15:g}">{beside}</text></g>'
+        f'<text y="{y + 15:g}">{columns}</text></g>'
     )
 
 
 def _hint(line: Line) -> str:
-    """What a pointer that rests on a box is told."""
+    """The text that a pointer resting on a box shows."""
     numbers = f"{number_text(line.parameters)} numbers in {', '.join(line.parameter_names)}" if line.parameters else ""
     position = f"{line.file}:{line.line}" if line.file else ""
     rule = f"made by rule {line.rule}" if line.rule else ""

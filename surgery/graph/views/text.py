@@ -28,7 +28,7 @@ _SUMMARY_ROWS = 38
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """What there is to say about one node.
+    """The description of one node, as text.
 
     `shape` is text like `(N, 64, 8, 8)`, empty for what is not a tensor; `attributes` are those that differ from the
     vocabulary's defaults, with one number where all dimensions agree; `parameters` counts the numbers in the tensors
