@@ -37,7 +37,7 @@ def content_digest(description: Any, tensors: Iterable[tuple[str, Tensor]]) -> s
     for name, tensor in sorted(tensors, key=lambda pair: pair[0]):
         # Without its length, a name could contain what follows it, and two lists of tensors could be the same bytes.
         digest.update(f"\n{len(name)} {name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(_bytes(tensor).cpu().numpy())
+        digest.update(_bytes(tensor).cpu().numpy().data)
     return digest.hexdigest()
 
 

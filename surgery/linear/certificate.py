@@ -14,7 +14,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import fx
@@ -175,10 +175,12 @@ def _nonaffine_reason(node: fx.Node, dependent: set[fx.Node]) -> str | None:
     if any(item in dependent for item in nodes_in(dict(node.kwargs))):
         return "data-dependent index" if "indexing" in operation.kinds else "an attribute depends on the input"
     # The operands of `cat` and `stack` come as one list; a law sees each of them.
-    operands = node.args[0] if len(node.args) == 1 and isinstance(node.args[0], (tuple, list)) else node.args
+    operands: Any = node.args
+    if len(operands) == 1 and isinstance(operands[0], (tuple, list)):
+        operands = operands[0]
     flags = [any(item in dependent for item in nodes_in(operand)) for operand in operands]
     # The exponent of a power is an operand, but its law has to see its value.
-    exponent = {"exponent": node.args[1]} if operation.name == "pow" else {}
+    exponent = {"exponent": operands[1]} if operation.name == "pow" else {}
     return operation.law({**node.kwargs, **exponent}, flags)
 
 
