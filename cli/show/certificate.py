@@ -1,4 +1,4 @@
-"""A certificate for people: the verdict, who stands against it, and how large the signal is on its way."""
+"""A printed certificate: the verdict, the operations that are not affine, and the scale of the signal by stage."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from surgery.linear import AffineCertificate, Offender
 from surgery_cli.show.pieces import count, heading, sparkline, table
 
 STAGES, FEW_STAGES = 12, 4
-"""Most rows of the table of scales, and fewest, if the modules have others inside."""
+"""The most rows of the table of scales, and the fewest, where modules can be divided further."""
 
 OFFENDERS = 10
 """Offenders printed unless all are asked for."""

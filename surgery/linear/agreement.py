@@ -1,4 +1,4 @@
-"""How much the linear sub-network says about the network it was cut from, on given images."""
+"""Agreement of the linear sub-network with the network that it comes from, on given images."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class Affine(Protocol):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Agreement:
-    """What comparing two networks on the same images found.
+    """The comparison of two networks on the same images.
 
     `images`: how many. `equal`: for how many both predict the same class. `class_correlations`: `(K,)`, float64, for
     each class the Pearson correlation of the two networks' logits over the images, NaN where one of them is constant.
     `correlation`: the same over all classes together, each class about its own mean; NaN where nothing varies.
 
-    Logits are first centred over the classes of each image, because no prediction shows what they share.
+    Logits are first centered over the classes of each image, because no prediction shows what they share.
     """
 
     images: int
@@ -70,7 +70,7 @@ def agreement(
     `linear` is the sub-network or its `LinearMap`: W^T x + b. Only sums are kept between batches. Networks run as they
     are, without gradients.
 
-    Raises InputError where a network is in training mode, logits do not fit or are not finite, or no image comes.
+    Raises InputError where a network is in training mode, logits do not fit or are not finite, or there is no image.
     """
     sides = (("network", network), ("linear sub-network", _function(linear)))
     for name, function in sides:
@@ -84,15 +84,15 @@ def agreement(
             first, second = (_logits(name, function, images) for name, function in sides)
             _check_pair(first, second)
             equal += int((first.argmax(dim=1) == second.argmax(dim=1)).sum())
-            added = _Moments.of(_centred(first), _centred(second))
+            added = _Moments.of(_centered(first), _centered(second))
             moments = added if moments is None else moments.merge(added)
     if moments is None:
-        raise InputError("no images came, so nothing can be compared")
+        raise InputError("expected at least one image to compare the networks on; the batches hold none")
     return _conclude(equal, moments)
 
 
 def wilson_interval(successes: int, trials: int, *, z: float = Z_95) -> tuple[float, float]:
-    """Wilson's score interval for a share (JASA 1927): within [0, 1], and right for shares near 0 and 1."""
+    """Wilson's score interval for a share (JASA 1927): within [0, 1], and accurate for shares near 0 and 1."""
     if not 0 <= successes <= trials or trials == 0:
         raise InputError(f"{successes} of {trials} is not a share")
     share, spread = successes / trials, z * z / trials
@@ -103,7 +103,7 @@ def wilson_interval(successes: int, trials: int, *, z: float = Z_95) -> tuple[fl
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Moments:
-    """Means and centred second moments of two networks' logits, `(K,)` each, merged pairwise without cancellation
+    """Means and centered second moments of two networks' logits, `(K,)` each, merged pairwise without cancellation
     (Chan, Golub, LeVeque 1979).
     """
 
@@ -155,7 +155,7 @@ def _varying(squares: Tensor, means: Tensor, count: int) -> Tensor:
     return squares.where(squares > floor, torch.nan)
 
 
-def _centred(logits: Tensor) -> Tensor:
+def _centered(logits: Tensor) -> Tensor:
     return logits - logits.mean(dim=1, keepdim=True)
 
 

@@ -1,4 +1,4 @@
-"""How the weight vectors of the classes lie to each other: the correlation matrix C and the spectrum of W.
+"""Relations between the weight vectors of the classes: the correlation matrix C and the spectrum of W.
 
 Both come from the Gram matrix of W, summed over slices of its rows in float64: for 150,528 input values and 1,000
 classes that is one pass over W and a matrix of 1,000 x 1,000, and W is never copied whole.
@@ -18,7 +18,7 @@ _SLICE = 1 << 22
 """Numbers of W that are in float64 at one time: 32 MiB."""
 
 _ROUNDING = 1e-13
-"""A centred weight vector this small beside the largest plain one is rounding of the mean over classes."""
+"""A centered weight vector this small relative to the largest plain one is rounding of the mean over classes."""
 
 
 class HasMatrix(Protocol):
@@ -49,15 +49,19 @@ def correlate(map: HasMatrix | Tensor, *, center: bool = False) -> Tensor:
     """C_ij = <W_i, W_j> / (|W_i| |W_j|) for the columns W_i of `map`, a `LinearMap` or a tensor `(D, K)` (eq. 7).
 
     `center` subtracts the mean over classes from every W_i first. Softmax does not change when one vector is added to
-    all W_i, so the plain C depends on something that no prediction shows, and the centred C does not.
+    all W_i, so the plain C depends on something that no prediction shows, and the centered C does not.
 
     Returns `(K, K)` in float64 on the device of W: exactly symmetric, ones on the diagonal, all within [-1, 1].
 
-    Raises InputError where a weight vector is zero (or the mean, if centred) or not finite; it names the class.
+    Raises InputError where a weight vector is zero (or the mean, if centered) or not finite; it names the class.
     """
-    gram = _gram(_matrix(map), center=center)
+    matrix = _matrix(map)
+    gram = _gram(matrix, center=center)
     norms = gram.diagonal().sqrt()
-    _check_norms(norms, _matrix(map), center=center)
+    zero = (norms <= (_ROUNDING if center else 0.0)).nonzero()
+    if zero.numel():
+        message = f"the weight vector of class {int(zero[0])} is " + ("the mean of all classes'" if center else "zero")
+        raise InputError(f"{message}, so it has no direction to correlate (W has shape {tuple(matrix.shape)})")
     correlation = (gram / torch.outer(norms, norms)).clamp_(-1.0, 1.0)
     return correlation.fill_diagonal_(1.0)
 
@@ -120,13 +124,4 @@ def _gram(matrix: Tensor, *, center: bool) -> Tensor:
         if center:
             part -= part.mean(dim=1, keepdim=True)
         gram.addmm_(part.T, part)
-    return (gram + gram.T) / 2
-
-
-def _check_norms(norms: Tensor, matrix: Tensor, *, center: bool) -> None:
-    smallest = _ROUNDING if center else 0.0
-    zero = (norms <= smallest).nonzero()
-    if not zero.numel():
-        return
-    message = f"the weight vector of class {int(zero[0])} is " + ("the mean of all classes'" if center else "zero")
-    raise InputError(f"{message}, so it has no direction to correlate (W has shape {tuple(matrix.shape)})")
+    return (gram + gram.T) / 2  # the product is symmetric only up to rounding

@@ -1,4 +1,4 @@
-"""Keeping promises: what a ruleset says about its result is checked on the result."""
+"""Comparison of the functions of two graphs, for rulesets that promise the same function."""
 
 from __future__ import annotations
 

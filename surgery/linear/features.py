@@ -1,4 +1,4 @@
-"""How far apart the classes lie in feature space: the distance matrix F (Bai et al. 2021, eq. 8-9), and which features.
+"""Distances between the classes in feature space: the matrix F (Bai et al. 2021, eq. 8-9), and the choice of features.
 
 Means are summed over batches in float64, so the features of a whole data set are never held at once.
 """
@@ -46,7 +46,7 @@ class ClassMeans:
         return ClassMeans(sums=None, counts=torch.zeros(num_classes, dtype=torch.int64), limit=limit)
 
     def add(self, features: Tensor, labels: Tensor) -> ClassMeans:
-        """The means with a batch more: `features` `(batch, ...)`, flattened; `labels` `(batch,)`, integers.
+        """The means with another batch: `features` `(batch, ...)`, flattened; `labels` `(batch,)`, integers.
 
         Raises InputError for shapes or labels that do not fit, and for features that are not finite.
         """
@@ -81,6 +81,7 @@ class ClassMeans:
         """
         _limit(variant)
         means = self.means
+        # By matrix products, |a|^2 + |b|^2 - 2ab would lose the digits of near classes.
         distance = torch.cdist(means, means, compute_mode="donot_use_mm_for_euclid_dist")
         distance = distance.square() / means.shape[1] if variant == "published" else distance
         largest = distance.amax(dim=1, keepdim=True)
@@ -152,6 +153,7 @@ def _limit(variant: Variant) -> int | None:
 
 def _rank_in_class(labels: Tensor, num_classes: int) -> Tensor:
     """How many earlier images of the batch have the same label, `(batch,)`."""
+    # Sorted stably, the images of a class are consecutive and in order: the rank is the distance from the first.
     order = labels.argsort(stable=True)
     counts = labels.bincount(minlength=num_classes)
     starts = counts.cumsum(0) - counts
@@ -172,7 +174,7 @@ def penultimate(graph: Graph) -> str:
         return read.name
     found = " and ".join(f"{node.name} ({operation_name(node)})" for node in last) or "no layer at all"
     raise InputError(
-        f"{graph.model_name} has no penultimate features to be found: it ends in {found}, not in one linear layer",
+        f"{graph.model_name} has no penultimate features: expected one linear layer at the end; it ends in {found}",
         hint="name a node or a module path instead",
     )
 

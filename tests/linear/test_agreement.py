@@ -25,7 +25,7 @@ def data(seed: int, count: int = 50) -> Tensor:
     return torch.randn(count, 6, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def centred(logits: Tensor) -> Tensor:
+def centered(logits: Tensor) -> Tensor:
     return logits - logits.mean(1, keepdim=True)
 
 
@@ -36,7 +36,7 @@ def test_streaming_equals_all_at_once(seed: int, size: int, offset: float) -> No
     first, second, images = layer(seed), layer(seed + 1), data(seed + 2)
     shift = offset * torch.arange(4)
     found = agreement(lambda x: x @ first + shift, lambda x: (x @ second).tanh(), images.split(size))
-    x, y = centred(images @ first), centred((images @ second).tanh())
+    x, y = centered(images @ first), centered((images @ second).tanh())
     expected = torch.stack([torch.corrcoef(torch.stack(pair))[0, 1] for pair in zip(x.T, y.T, strict=True)])
     tolerance = 1e-9 if offset else 1e-12
     torch.testing.assert_close(found.class_correlations, expected, rtol=0, atol=tolerance)
@@ -115,7 +115,7 @@ def test_networks_that_do_not_fit_are_an_error(linear, message: str) -> None:
 
 
 def test_no_images_and_one_class_are_an_error() -> None:
-    with pytest.raises(InputError, match="no images came"):
+    with pytest.raises(InputError, match="the batches hold none"):
         agreement(lambda x: x, lambda x: x, [])
     with pytest.raises(InputError, match="at least two classes"):
         agreement(lambda x: x, lambda x: x, [torch.rand(4, 1)])

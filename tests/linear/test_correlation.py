@@ -63,7 +63,7 @@ def test_rotating_the_inputs_does_not_matter(seed: int, center: bool) -> None:
 
 @few
 @given(seed=seeds, size=st.floats(0.1, 1e4))
-def test_centred_correlations_are_blind_to_a_shared_vector_and_plain_ones_are_not(seed: int, size: float) -> None:
+def test_centered_correlations_are_blind_to_a_shared_vector_and_plain_ones_are_not(seed: int, size: float) -> None:
     matrix = draw(seed)
     shifted = matrix + size * draw(seed + 1, 12, 1)
     # Rounding of the sum is 1e-16 of the shared vector, which is up to 1e4 times the rest.
@@ -108,7 +108,7 @@ def test_a_zero_weight_vector_is_an_error_that_names_the_class() -> None:
     assert correlate(matrix, center=True).shape == (5, 5)
 
 
-def test_a_weight_vector_that_is_the_mean_is_an_error_only_when_centred() -> None:
+def test_a_weight_vector_that_is_the_mean_is_an_error_only_when_centered() -> None:
     matrix = draw(0, classes=3)
     matrix[:, 1] = (matrix[:, 0] + matrix[:, 2]) / 2
     with pytest.raises(InputError, match="class 1 is the mean of all"):
