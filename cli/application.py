@@ -1,4 +1,4 @@
-"""The application's own group and command: one place for errors, and help that is sorted by topic."""
+"""The group and command classes of the application: errors in one place, help sorted by topic."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from surgery_cli.options import OUTPUT
 
 
 class Command(TyperCommand):
-    """A command whose help lists its options under the headings that they name."""
+    """A command whose help lists each option under its heading."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write a section for each heading, in the order of the parameters."""
@@ -30,7 +30,7 @@ class Command(TyperCommand):
 
 
 class Application(TyperGroup):
-    """The group of all commands. Every way in, tests included, goes through `main`, which reports all errors alike."""
+    """The group of all commands. Every call, also from tests, goes through `main`, which reports all errors."""
 
     def main(
         self,
@@ -44,7 +44,7 @@ class Application(TyperGroup):
         """Run the command that `args` name and exit with its code."""
         _never_fail_to_print()
         arguments = list(sys.argv[1:] if args is None else args)
-        # Looked for here as well as by the parser: errors of the parser have to obey them too.
+        # The parser reads them too, but its own errors have to obey them as well.
         words = arguments[: arguments.index("--")] if "--" in arguments else arguments
         run = partial(super().main, arguments, prog_name, complete_var, standalone_mode=False, **extra)
         sys.exit(int(guarded(run, as_json="--json" in words, debug="--debug" in words)))

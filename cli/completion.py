@@ -1,4 +1,4 @@
-"""What the shell may offer for an unfinished word; answers without importing torch."""
+"""Completion of unfinished words in the shell, without importing torch."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ OWN_ARCHITECTURES = (
     *("vgg11", "vgg13", "vgg16", "vgg19", "vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn"),
     *("densenet121", "alexnet", "convnet", "linear"),
 )
-"""The names of surgery.models.ARCHITECTURES, which cannot be asked without torch."""
+"""The names of surgery.models.ARCHITECTURES, repeated here because importing them would import torch."""
 
 DATA_SETS = ("cifar10", "cifar100", "stl10", "tiny-imagenet", "folder", "digits", "planted")
-"""The names of surgery.data.DATASETS, which cannot be asked without torch."""
+"""The names of surgery.data.DATASETS, repeated here because importing them would import torch."""
 
 COLLECTIONS = ("torchvision:", "timm:")
 
@@ -40,7 +40,7 @@ def recipes(incomplete: str) -> list[str]:
 
 
 def shipped_recipes() -> list[str]:
-    """The names of the recipes that come with surgery: inside the package once installed, beside it in a checkout."""
+    """The names of the recipes that come with surgery: inside the package once installed, next to it in a checkout."""
     package = resources.files("surgery")
     folders = (package / "recipe" / "shipped", package / ".." / "recipes")
     found = next((folder for folder in folders if folder.is_dir()), None)

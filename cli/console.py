@@ -1,4 +1,4 @@
-"""What the commands print: data on stdout, words on stderr, one JSON object instead where it is asked for."""
+"""What commands print: results on stdout, messages on stderr, or one JSON object with --json."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 WIDE = 10_000
-"""Columns of an output that is not a terminal: nothing is wrapped or cut for whoever reads it."""
+"""Columns of an output that is not a terminal: nothing is wrapped or truncated."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
-    """The two streams of a command, and what its user asked of them.
+    """The two streams of a command, and the options that change what goes to them.
 
     `as_json`: stdout carries one JSON object and nothing else. `debug`: stderr says how long each step took.
     """
@@ -48,11 +48,11 @@ class Output:
             write_json(data)
 
     def note(self, text: str) -> None:
-        """Say something in passing on stderr."""
+        """Print a remark on stderr."""
         _say(typer.style(text, dim=True))
 
     def warn(self, text: str) -> None:
-        """Say something on stderr that must not be missed."""
+        """Print a warning on stderr."""
         _say(typer.style("warning:", fg="yellow", bold=True) + f" {text}")
 
     @contextmanager
@@ -81,7 +81,7 @@ class Output:
 
 
 def console(stream: TextIO) -> Console:
-    """A rich console that takes what it prints literally, and colours it on terminals only."""
+    """A rich console that prints texts literally, and in color only on terminals."""
     from rich.console import Console
 
     width = None if stream.isatty() else WIDE
@@ -89,7 +89,7 @@ def console(stream: TextIO) -> Console:
 
 
 def plain(item: RenderableType) -> str:
-    """What `item` looks like in a text file."""
+    """The text of `item` for a file."""
     from rich.console import Console
 
     target = Console(width=WIDE, markup=False, highlight=False, emoji=False, color_system=None, force_terminal=False)
@@ -119,5 +119,5 @@ def _jsonable(value: Any) -> Any:
 
 
 def _say(text: str) -> None:
-    sys.stdout.flush()  # words and data stay in order where both go into one file
+    sys.stdout.flush()  # keeps the order of messages and results if both go into one file
     typer.echo(text, err=True, color=False if os.environ.get("NO_COLOR") else None)

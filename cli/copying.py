@@ -1,4 +1,4 @@
-"""Copies of shipped recipes that load where they land."""
+"""Copies of shipped recipes, with the files that they include."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from surgery.recipe.document import SHIPPED, shipped_names
 from surgery.toml import read_toml
 
 SCHEMA = "recipe.schema.json"
-"""The name of the schema beside recipes, to which their first lines refer."""
+"""The name of the schema file, to which the first lines of recipes refer."""
 
 
 def copy_recipe(name: str, destination: Path | None, *, force: bool) -> tuple[Path, ...]:
     """Copy a shipped recipe with all that it includes and the schema; return what was written.
 
-    Raises InputError where there is no such recipe, and, unless `force`, where another file would be overwritten;
-    nothing is written then.
+    Raises InputError, without writing anything, for an unknown recipe, and for a file that would be overwritten unless
+    `force` is given.
     """
     files = _files(name, destination)
     there = [str(path) for path, content in files.items() if path.exists() and not _holds(path, content)]
     if there and not force:
-        raise InputError(f"there already: {', '.join(there)}", hint="give another name, or --force to overwrite")
+        raise InputError(f"already exists: {', '.join(there)}", hint="give another name, or --force to overwrite")
     for path, content in files.items():
         write_atomically(path, content)
     return tuple(files)
 
 
 def _files(name: str, destination: Path | None) -> dict[Path, bytes]:
-    """What is copied where. Included recipes keep their names, by which they are included."""
+    """The content of each file to write. Included recipes keep the names by which they are included."""
     if name not in shipped_names():
         hint = suggest(name, shipped_names()) or f"shipped are {', '.join(shipped_names())}"
         raise InputError(f"no recipe called {name!r} is shipped", hint=hint)
     path = Path(f"{name}.toml") if destination is None else destination
     path = path / f"{name}.toml" if path.is_dir() else path
     if path.suffix != ".toml":
-        raise InputError(f"{path}: expected a TOML file, or a folder that is there", hint=f"as in {path}.toml")
+        raise InputError(f"{path}: expected a TOML file, or an existing folder", hint=f"as in {path}.toml")
     beside = dict.fromkeys([*_included(SHIPPED / f"{name}.toml"), SCHEMA])
     if path.name in beside:
         raise InputError(f"{path}: {name} includes a recipe of this name", hint="give the copy another name")
@@ -45,7 +45,7 @@ def _files(name: str, destination: Path | None) -> dict[Path, bytes]:
 
 
 def _included(path: Path) -> list[str]:
-    """The files that a shipped recipe includes, directly or not; all are beside it."""
+    """The files that a shipped recipe includes, directly or not; all are in its folder."""
     found: list[str] = []
     for item in read_toml(path).data.get("include", ()):
         file = item if item.endswith(".toml") else f"{item}.toml"

@@ -17,7 +17,7 @@ from surgery_cli.console import write_json
 
 
 class ExitCode(IntEnum):
-    """What the shell is told."""
+    """The exit codes of all commands."""
 
     DONE = 0
     FAILED = 1
@@ -37,20 +37,20 @@ class Problem:
     problems: tuple[Mapping[str, Any], ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """The value of the key `error` in JSON output; `problems` where one error is made of several."""
+        """The value of the key `error` in JSON output, with `problems` for an error that consists of several."""
         several = {"problems": list(self.problems)} if self.problems else {}
         return {"type": self.type, "message": self.message, "hint": self.hint, **several}
 
 
 class StoppedError(SurgeryError):
-    """The user stopped a command that can go on from there another time."""
+    """The user stopped a command that can be resumed."""
 
 
 _INTERRUPTED = Problem(type="Interrupted", message="interrupted", hint=None, code=ExitCode.INTERRUPTED)
 
 
 def problem(error: BaseException) -> Problem:
-    """Say what `error` means to a user."""
+    """The error as the user sees it."""
     if isinstance(error, SurgeryError):
         name = "Interrupted" if isinstance(error, StoppedError) else type(error).__name__
         return Problem(
@@ -63,7 +63,7 @@ def problem(error: BaseException) -> Problem:
     kind = type(error).__name__
     if isinstance(error, (OSError, MemoryError)):
         return Problem(type=kind, message=str(error) or "out of memory", hint=None, code=ExitCode.FAILED)
-    hint = "run again with --debug, and please report it"
+    hint = "run it with --debug for the traceback, and please report it"
     return Problem(type=kind, message=f"internal error: {kind}: {error}", hint=hint, code=ExitCode.FAILED)
 
 
@@ -75,13 +75,13 @@ def _code(error: SurgeryError) -> ExitCode:
 
 
 def _parts(error: SurgeryError) -> Iterator[dict[str, Any]]:
-    """The problems of a recipe's error; its class is not imported here, for that would import torch."""
+    """The problems of a recipe's error, whose class is not imported here because that would import torch."""
     for part in getattr(error, "problems", ()):
         yield part_dict(part)
 
 
 def part_dict(part: Any) -> dict[str, Any]:
-    """One problem of a recipe: where it is in a file, or in which flag, what is wrong, and a hint."""
+    """One problem of a recipe: its place in a file or its flag, the message, and a hint."""
     place = part.place
     if isinstance(place, Position):
         where = {"file": place.path, "line": place.line, "column": place.column, "flag": None}
@@ -91,10 +91,10 @@ def part_dict(part: Any) -> dict[str, Any]:
 
 
 def guarded(run: Callable[[], int | None], *, as_json: bool, debug: bool) -> int:
-    """Call `run`, report whatever it raises, and return the exit code."""
+    """Call `run`, report any error, and return the exit code."""
     try:
         code = run() or ExitCode.DONE
-    except Exception as error:  # the last resort of a program: a user sees a message, never a traceback
+    except Exception as error:  # the outermost handler: a user sees a message, not a traceback
         if debug:
             traceback.print_exception(error)
         found = problem(error)
@@ -106,12 +106,12 @@ def guarded(run: Callable[[], int | None], *, as_json: bool, debug: bool) -> int
 
 
 def report(found: Problem, *, as_json: bool) -> None:
-    """Print `found`: on stderr, or as the only thing on stdout where JSON was asked for."""
+    """Print `found` on stderr, or as one JSON object on stdout."""
     if as_json:
         write_json({"error": found.as_dict()})
         return
     label = typer.style("error: ", fg="red", bold=True) if found.code != ExitCode.INTERRUPTED else ""
     hint = "\n" + typer.style("  hint: ", bold=True) + found.hint if found.hint else ""
-    sys.stdout.flush()  # what was printed before the error comes before it, also where both go into one file
+    sys.stdout.flush()  # keeps the order of output and error if both go into one file
     several = f"{len(found.problems)} problems\n" if len(found.problems) > 1 else ""
     typer.echo(label + several + found.message + hint, err=True, color=False if os.environ.get("NO_COLOR") else None)

@@ -1,4 +1,4 @@
-"""The application: every command by its name, and the way in."""
+"""The application: every command by its name, and the entry point."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
 EXIT_CODES = """\
 \b
 Exit codes: 0 done, 1 failed, 2 bad input, 3 partly done, 130 interrupted.
-Data goes to stdout, words to stderr. Every command has --json, --debug and --help.
+Results go to stdout, messages to stderr. Every command has --json, --debug and --help.
 
 \b
   surgery linearize --arch torchvision:resnet18
@@ -79,7 +79,7 @@ def surgery(
     ] = False,
     debug: Debug = False,
 ) -> None:
-    """Cut a trained network open along written rules, and prove what the result is."""
+    """Rewrite a trained network by declarative rules and certify the result."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 

@@ -1,4 +1,4 @@
-"""The options that commands share, each written once."""
+"""The options that several commands share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from surgery_cli import completion
 
 RECIPE, MODEL, DATA, RESULT, OUTPUT = "Recipe", "Model", "Data", "Result", "Output"
-"""The headings of the help under which options are listed."""
+"""The headings under which the help lists options."""
 
 RecipeName = Annotated[
     str,
@@ -68,7 +68,7 @@ Architecture = Annotated[
     typer.Option(
         "--arch",
         metavar="NAME",
-        help="Architecture of a state dict, or to be made: resnet18, torchvision:NAME or timm:NAME.",
+        help="Architecture of a state dict or of a new network: resnet18, torchvision:NAME, timm:NAME, module:function.",
         autocompletion=completion.architectures,
         rich_help_panel=MODEL,
     ),
@@ -79,7 +79,7 @@ InputShape = Annotated[
     typer.Option(
         "--input",
         metavar="CxHxW",
-        help="Shape of one input, as in 3x224x224.  [default: what the file or the architecture says]",
+        help="Shape of one input, as in 3x224x224.  [default: that of the file or the architecture]",
         rich_help_panel=MODEL,
     ),
 ]
@@ -123,7 +123,7 @@ Seed = Annotated[
     typer.Option(
         "--seed",
         metavar="N",
-        help="Seed of the random weights where no file gives any.",
+        help="Seed of the random weights of a network without a file.",
         show_default=True,
         rich_help_panel=MODEL,
     ),
@@ -147,7 +147,7 @@ Result = Annotated[
         "-o",
         metavar="FILE",
         help="Where to write the result: .safetensors (surgery graph), .pt2 or .onnx."
-        " Of a dry run the plan is written: .toml or .json.",
+        " A dry run writes its plan: .toml or .json.",
         rich_help_panel=RESULT,
     ),
 ]
@@ -156,7 +156,7 @@ KeepGoing = Annotated[
     bool,
     typer.Option(
         "--keep-going",
-        help="Write the result even though it breaks its promise or a rule did not fire as it expects (exit code 3).",
+        help="Write the result even if it breaks its promise or a rule did not fire as expected (exit code 3).",
         rich_help_panel=RESULT,
     ),
 ]
@@ -166,7 +166,7 @@ DataName = Annotated[
     typer.Option(
         "--data",
         metavar="NAME|FOLDER",
-        help="Data set, or a folder with one folder of images a class in test/.",
+        help="Data set, module:function, or a folder with one folder of images for each class in test/.",
         autocompletion=completion.data_sets,
         rich_help_panel=DATA,
     ),
@@ -177,28 +177,28 @@ DataRoot = Annotated[
     typer.Option(
         "--root",
         metavar="FOLDER",
-        help="Where the data set is.  [default: $SURGERY_DATA, or data]",
+        help="Folder of the data set.  [default: $SURGERY_DATA, or data]",
         rich_help_panel=DATA,
     ),
 ]
 
 Download = Annotated[
-    bool, typer.Option("--download", help="Download the data set if it is not there.", rich_help_panel=DATA)
+    bool, typer.Option("--download", help="Download the data set if it is missing.", rich_help_panel=DATA)
 ]
 
 Images = Annotated[
     int | None,
     typer.Option(
-        "--images", metavar="N", min=1, help="So many test images, each class with its share.", rich_help_panel=DATA
+        "--images", metavar="N", min=1, help="Number of test images, of each class its share.", rich_help_panel=DATA
     ),
 ]
 
 Device = Annotated[
     str | None,
-    typer.Option("--device", metavar="NAME", help="Where to compute: cpu, cuda, cuda:1.  [default: cuda if there]"),
+    typer.Option("--device", metavar="NAME", help="Device: cpu, cuda, cuda:1.  [default: cuda if there is a GPU]"),
 ]
 
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only what was found.", rich_help_panel=OUTPUT)]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the results.", rich_help_panel=OUTPUT)]
 
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print long lists in full.", rich_help_panel=OUTPUT)]
 

@@ -1,4 +1,4 @@
-"""Views that go to a file or to stdout: which format is meant, and writing it whole or not at all."""
+"""Views that go to a file or to stdout: the choice of the format, and atomic writing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EXTENSIONS = {".txt": "text", ".json": "json", ".svg": "svg", ".dot": "dot", ".g
 def chosen_format(wanted: str | None, output: Path | None, *, default: str, known: tuple[str, ...]) -> str:
     """The format asked for, or that the output's extension names, or the default.
 
-    Raises InputError, before any work is done, where the extension names none or the folder is not there.
+    Raises InputError, before any work is done, for an unknown extension or a missing folder.
     """
     if output is not None:
         check_writable(output)
@@ -32,7 +32,7 @@ def chosen_format(wanted: str | None, output: Path | None, *, default: str, know
     if found not in known:
         extensions = [extension for extension, name in EXTENSIONS.items() if name in (*known, "text")]
         raise InputError(
-            f"{output}: unknown format {output.suffix!r}", hint=f"known are {', '.join(extensions)}; or say --format"
+            f"{output}: unknown format {output.suffix!r}", hint=f"known are {', '.join(extensions)}; or give --format"
         )
     return found
 

@@ -1,4 +1,4 @@
-"""`surgery recipes`: those that come with surgery, and whether one of the user's own is sound."""
+"""`surgery recipes`: list, show and copy shipped recipes, and check recipes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _recipes(context: typer.Context) -> None:
 
 @recipes.command("ls", cls=Command)
 def ls(as_json: options.AsJson = False, debug: options.Debug = False) -> None:
-    """List the shipped recipes and what each is for.
+    """List the shipped recipes with their purposes.
 
     \b
     surgery recipes ls
@@ -66,7 +66,7 @@ def show(
     name: options.RecipeName,
     overrides: options.Overrides = None,
     whole: Annotated[
-        bool, typer.Option("--whole", help="With what it includes and what --set says, as a run keeps it.")
+        bool, typer.Option("--whole", help="With its includes and --set, as a run keeps it.")
     ] = False,
     as_json: options.AsJson = False,
     debug: options.Debug = False,
@@ -100,16 +100,16 @@ def cp(
     destination: Annotated[
         Path | None,
         typer.Argument(
-            metavar="FILE|FOLDER", help="Where to.  [default: under its own name, here]", show_default=False
+            metavar="FILE|FOLDER", help="Destination.  [default: its own name, in this folder]", show_default=False
         ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.")] = False,
     as_json: options.AsJson = False,
     debug: options.Debug = False,
 ) -> None:
     """Copy a shipped recipe, to change it.
 
-    Recipes that it includes are copied beside it, and so is the schema by which editors complete and check.
+    The recipes that it includes are copied as well, and the schema with which editors complete and check recipes.
 
     \b
     surgery recipes cp quickstart
@@ -182,7 +182,7 @@ def schema(as_json: options.AsJson = False, debug: options.Debug = False) -> Non
 
 
 def _checked(file: str, result: Recipe | InputError) -> dict[str, Any]:
-    """What JSON output says of one recipe."""
+    """The result of one recipe for JSON output."""
     from surgery.errors import InputError
 
     if not isinstance(result, InputError):
@@ -193,7 +193,7 @@ def _checked(file: str, result: Recipe | InputError) -> dict[str, Any]:
 
 
 def _say(found: Mapping[str, Recipe | InputError], out: Output) -> None:
-    """What is sound on stdout, what is not on stderr."""
+    """Recipes without mistakes on stdout, mistakes on stderr."""
     from surgery.errors import InputError
     from surgery_cli.show.recipe import sound_view
 

@@ -62,7 +62,7 @@ def test_copy_never_overwrites_another_file() -> None:
     recipes("cp", "quickstart")
     mine = Path("quickstart.toml")
     mine.write_text("# mine\n")
-    assert "there already: quickstart.toml" in recipes("cp", "quickstart", code=2).stderr
+    assert "already exists: quickstart.toml" in recipes("cp", "quickstart", code=2).stderr
     assert mine.read_text() == "# mine\n"
     recipes("cp", "quickstart", "--force")
     assert load_recipe("quickstart.toml").stages
