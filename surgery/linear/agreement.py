@@ -12,9 +12,6 @@ from torch import Tensor, nn
 
 from surgery.errors import InputError
 
-Z_95 = 1.959963984540054
-"""The 97.5 % point of the normal distribution: intervals hold with 95 %."""
-
 _ROUNDING = 1e-13
 """A logit that varies less than this, relative to the largest, is constant."""
 
@@ -91,14 +88,14 @@ def agreement(
     return _conclude(equal, moments)
 
 
-def wilson_interval(successes: int, trials: int, *, z: float = Z_95) -> tuple[float, float]:
-    """Wilson's score interval for a share (JASA 1927): within [0, 1], and accurate for shares near 0 and 1."""
+def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
+    """Wilson's 95 % score interval for a share (JASA 1927): within [0, 1], and accurate for shares near 0 and 1."""
     if not 0 <= successes <= trials or trials == 0:
         raise InputError(f"{successes} of {trials} is not a share")
-    share, spread = successes / trials, z * z / trials
-    middle = (share + spread / 2) / (1 + spread)
-    half = math.sqrt(share * (1 - share) * spread + spread * spread / 4) / (1 + spread)
-    return (0.0 if successes == 0 else middle - half), (1.0 if successes == trials else middle + half)
+    from scipy.stats import binomtest  # its import takes longer than everything else here
+
+    interval = binomtest(successes, trials).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
