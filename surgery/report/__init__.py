@@ -1,1 +1,1 @@
-"""What is made of results to be looked at: `surgery.report.figures`, the only place that imports matplotlib."""
+"""Figures of results: `surgery.report.figures`. Only this package imports matplotlib."""

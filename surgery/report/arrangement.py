@@ -1,4 +1,4 @@
-"""Which class stands where along the axes of a matrix, and which names there is room for."""
+"""The order of classes along the axes of a matrix, and the names that fit there."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _LINE = 1.05 * SMALL
 """Points from one name to the next."""
 
 _LONGEST = 0.36
-"""The share of a figure's width that names take at most."""
+"""The largest share of a figure's width for names."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """Neighbouring rows `start` to `stop - 1` of one superclass."""
+    """A run of adjacent rows, `start` to `stop - 1`, of one superclass."""
 
     start: int
     stop: int
@@ -37,8 +37,8 @@ class Run:
 class Arrangement:
     """K classes in the order in which they are drawn.
 
-    `order`: the label of the class in each row. `names`: its name. `superclass`: the number of its superclass, and
-    `superclass_names` what these are called; both None without a hierarchy.
+    `order`, `names`, `superclass`: the label, the name and the number of the superclass of the class in each row.
+    `superclass_names`: the names of the superclasses by number. Without a hierarchy the last two are None.
     """
 
     order: tuple[int, ...]
@@ -48,7 +48,7 @@ class Arrangement:
 
     @property
     def runs(self) -> tuple[Run, ...]:
-        """The rows as runs of one superclass; none without a hierarchy."""
+        """The runs of rows of one superclass, from the top; none without a hierarchy."""
         runs, start = [], 0
         for number, members in groupby(self.superclass or ()):
             stop = start + len(list(members))
@@ -58,27 +58,27 @@ class Arrangement:
 
     @property
     def blocks(self) -> tuple[tuple[Run, Run], ...]:
-        """Runs of rows and of columns that share their superclass: the blocks of +1 in C_op (section 4)."""
+        """Runs of rows and of columns with the same superclass, in pairs: the blocks of +1 in C_op (section 4)."""
         runs = self.runs
         return tuple((row, column) for row in runs for column in runs if row.superclass == column.superclass)
 
     @property
     def is_grouped(self) -> bool:
-        """Whether there are superclasses, each in one run."""
+        """Whether there are superclasses, and each is one run."""
         return self.superclass is not None and len(self.runs) == len(set(self.superclass))
 
     def name_of(self, run: Run) -> str:
-        """The name of a run's superclass, empty where it has none."""
+        """The name of a run's superclass; empty if superclasses have no names."""
         return self.superclass_names[run.superclass] if self.superclass_names else ""
 
     def place_of(self, superclass: int) -> int:
-        """As which superclass from the top this one is drawn first, counted from zero."""
+        """The place of a superclass among all superclasses from the top, counted from zero."""
         return list(dict.fromkeys(self.superclass or ())).index(superclass)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tick:
-    """A name at a position, counted in rows."""
+    """A name and its position in rows."""
 
     position: float
     name: str
@@ -86,7 +86,7 @@ class Tick:
 
 @dataclass(frozen=True, kw_only=True)
 class Labels:
-    """The names to write along an axis, and how large a cell is then, in points."""
+    """The names along an axis, and the resulting size of a cell in points."""
 
     ticks: tuple[Tick, ...]
     cell: float
@@ -94,9 +94,9 @@ class Labels:
 
 
 def arrange(class_names: tuple[str, ...], hierarchy: Hierarchy | None, order: str) -> Arrangement:
-    """Classes in label order, or superclass by superclass and within one in the order of the dendrogram.
+    """Arrange classes in label order, or by superclass and within a superclass in the order of the dendrogram.
 
-    Raises InputError for an unknown order, a hierarchy of other classes, or the order of a hierarchy that is not there.
+    Raises InputError for an unknown order, a hierarchy of other classes, or order="hierarchy" without a hierarchy.
     """
     check_option(order, ORDERS, "order")
     if hierarchy is None:
@@ -112,7 +112,7 @@ def arrange(class_names: tuple[str, ...], hierarchy: Hierarchy | None, order: st
 
 
 def arranged(labels: Sequence[int], class_names: tuple[str, ...], hierarchy: Hierarchy) -> Arrangement:
-    """The classes of a hierarchy in a given order of their labels."""
+    """Arrange the classes of a hierarchy in a given order of their labels."""
     return Arrangement(
         order=tuple(labels),
         names=tuple(class_names[label] for label in labels),
@@ -122,9 +122,9 @@ def arranged(labels: Sequence[int], class_names: tuple[str, ...], hierarchy: Hie
 
 
 def leaves(hierarchy: Hierarchy) -> tuple[int, ...]:
-    """The classes in an order in which no branches of the dendrogram cross; label order where there is none.
+    """The labels in an order in which no branches of the dendrogram cross; label order without a dendrogram.
 
-    Of two branches the one with the smallest label comes first, which keeps as much of the label order as there can be.
+    Of two branches, the one with the smaller smallest label comes first, to stay close to label order.
 
     Raises InputError for merges that are no linkage matrix.
     """
@@ -132,7 +132,7 @@ def leaves(hierarchy: Hierarchy) -> tuple[int, ...]:
     for number, (left, right, _, _) in enumerate(hierarchy.merges or ()):
         if left == right or left not in members or right not in members:
             raise InputError(
-                f"merge {number} of the hierarchy is of clusters {left} and {right}, which are not both there"
+                f"merge {number} of the hierarchy: expected two clusters not merged before, got {left} and {right}"
             )
         branches = sorted((members.pop(left), members.pop(right)), key=min)
         members[len(hierarchy.class_names) + number] = branches[0] + branches[1]
@@ -140,29 +140,30 @@ def leaves(hierarchy: Hierarchy) -> tuple[int, ...]:
 
 
 def fit_labels(arrangement: Arrangement, room: float, *, strip: float = 0.0, beside: float = 0.0) -> Labels:
-    """The names for which there is room, where they and a matrix share `room` points of width.
+    """The names that fit, if they and a matrix share `room` points of width.
 
-    All class names; if these are too many those of the superclasses, where they have some and each is one run; and if
-    these are still too many, only some of them. `strip` points go to the names of superclasses beside all class names,
-    a share `beside` of the matrix's side to something else. Very long names are cut, or there would be no matrix.
+    These are all class names; else the names of the superclasses, if they have names and each is one run; else a
+    selection of names with equal distances. `strip`: points for the names of superclasses, needed next to class names
+    only. `beside`: the share of the matrix's side for other parts. Very long names are shortened, to leave room for the
+    matrix.
     """
     classes = len(arrangement.names)
     names = [Tick(position=float(row), name=name) for row, name in enumerate(arrangement.names)]
-    plans = [(names, strip)]
+    choices = [(names, strip)]
     if arrangement.is_grouped and arrangement.superclass_names is not None:
         groups = [Tick(position=run.middle, name=arrangement.name_of(run)) for run in arrangement.runs]
-        plans.append((groups, 0.0))
-    for number, (plan, taken) in enumerate(plans):
-        ticks = tuple(replace(tick, name=fitted(tick.name, _LONGEST * room)) for tick in plan)
+        choices.append((groups, 0.0))
+    for number, (choice, taken) in enumerate(choices):
+        ticks = tuple(replace(tick, name=fitted(tick.name, _LONGEST * room)) for tick in choice)
         cell = (room - taken - max(text_width(tick.name) for tick in ticks)) / (1.0 + beside) / classes
         kept = thinned(ticks, _LINE / cell)
-        if kept == ticks or number == len(plans) - 1:
+        if kept == ticks or number == len(choices) - 1:
             return Labels(ticks=kept, cell=cell, are_all_classes=number == 0 and kept == ticks)
-    raise AssertionError("the last plan is taken in any case")
+    raise AssertionError("the last choice is always taken")
 
 
 def thinned(names: Sequence[Tick], distance: float) -> tuple[Tick, ...]:
-    """From the first on, the names that are at least `distance` rows after the one before; rounding is forgiven."""
+    """The first name, and every name at least `distance` rows after the last one kept; rounding errors are ignored."""
     kept = list(names[:1])
     for tick in names[1:]:
         if tick.position - kept[-1].position >= distance - 1e-6:

@@ -1,4 +1,4 @@
-"""What became of a network from epoch to epoch: accuracies and loss (Bai et al. 2021, section 6)."""
+"""The history of a training run: accuracies and loss of every epoch (Bai et al. 2021, section 6)."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ from matplotlib.ticker import MaxNLocator
 
 from surgery.errors import InputError, suggest
 from surgery.report.arrays import Array, Values, numbers
-from surgery.report.style import INCHES, SUPERCLASS_COLOURS, Width, blank, drawing, legend_above
+from surgery.report.style import INCHES, SUPERCLASS_COLORS, Width, blank, drawing, frozen, legend_above
 
 _HEIGHT = 0.85
-"""The height as a share of a column's width; the figure of a page is no higher."""
+"""The height as a share of the width of a column; a figure for a page has the same height."""
 
 _MANY = 25
-"""Values from which a curve has no markers."""
+"""Curves with more values than this have no markers."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Curve:
-    """How an accuracy is drawn: hues say what was attacked, and full lines are of the images that were held out."""
+    """The look of an accuracy: hues tell clean from attacked images, solid lines held-out from training images."""
 
     label: str
-    colour: str
+    color: str
     style: str
     marker: str
 
 
-_NATURAL, _ATTACKED = SUPERCLASS_COLOURS[:2]
+_NATURAL, _ATTACKED = SUPERCLASS_COLORS[:2]
 CURVES: Mapping[str, _Curve] = {
-    "natural": _Curve(label="held out", colour=_NATURAL, style="solid", marker="o"),
-    "robust": _Curve(label="held out, attacked", colour=_ATTACKED, style="solid", marker="s"),
-    "train_natural": _Curve(label="training batches", colour=_NATURAL, style="dashed", marker=""),
-    "train_robust": _Curve(label="training batches, attacked", colour=_ATTACKED, style="dashed", marker=""),
+    "natural": _Curve(label="held out", color=_NATURAL, style="solid", marker="o"),
+    "robust": _Curve(label="held out, attacked", color=_ATTACKED, style="solid", marker="s"),
+    "train_natural": _Curve(label="training batches", color=_NATURAL, style="dashed", marker=""),
+    "train_robust": _Curve(label="training batches, attacked", color=_ATTACKED, style="dashed", marker=""),
 }
 """The accuracies of a history, by their names in the store."""
 
 SERIES = ("loss", *CURVES)
-"""All that a history can show."""
+"""The names of all series that a history can show."""
 
 
 def history(
@@ -54,11 +54,11 @@ def history(
 ) -> Figure:
     """Accuracies and loss over the epochs of a training run; `series`: a value for each epoch, by name.
 
-    Names are those of the store: `loss`, and the accuracies `natural`, `robust` of the images that were held out,
-    `train_natural`, `train_robust` of the training batches, as shares. Not every one has to be there; what is not a
-    number was not looked at. `best_epoch`, counted from one, is marked.
+    The names are those of the store: `loss`, and as shares the accuracies `natural` and `robust` of held-out images,
+    `train_natural` and `train_robust` of training batches. A series may be missing, and an epoch that was not evaluated
+    is NaN. `best_epoch`, counted from one, is marked.
 
-    Raises InputError for other names, for series that are not equally long, and where none has a number.
+    Raises InputError for other names, for series of different lengths, and if all values are NaN.
     """
     rows = _rows(series, best_epoch)
     shown = [name for name in CURVES if name in rows]
@@ -66,51 +66,47 @@ def history(
     with drawing():
         figure = blank(width)
         figure.set_size_inches(INCHES[width], _HEIGHT * INCHES["column"] * (1.0 if shown and losses else 0.7))
-        panels = _panels(figure, accuracies=bool(shown), losses=losses)
+        if shown and losses:  # accuracies above the loss, which needs less room
+            panels = list(figure.subplots(2, 1, sharex=True, height_ratios=(5, 3)))
+        else:
+            panels = [figure.add_subplot()]
         for name in shown:
             _draw(panels[0], 100.0 * rows[name], CURVES[name])
         if losses:
-            _draw(panels[-1], rows["loss"], _Curve(label="loss", colour="black", style="solid", marker="."))
+            _draw(panels[-1], rows["loss"], _Curve(label="loss", color="black", style="solid", marker="."))
         _finish(panels, len(next(iter(rows.values()))), best_epoch, accuracies=bool(shown), losses=losses)
-        _add_legend(figure, panels[0], title)
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")
-        return figure
+        # Above the panels: inside them, the legend would cover the curves of some histories.
+        handles, labels = panels[0].get_legend_handles_labels()
+        legend_above(figure, handles, labels, title=title, columns=2)
+        return frozen(figure)
 
 
 def _rows(series: Mapping[str, Values], best_epoch: int | None) -> dict[str, Array]:
-    """The series that have a number."""
+    """The series with at least one number."""
     for name in series:
         if name not in SERIES:
-            hint = suggest(name, SERIES) or f"there are {', '.join(SERIES)}"
-            raise InputError(f"a history has no series {name!r}", hint=hint)
+            hint = suggest(name, SERIES) or f"known series: {', '.join(SERIES)}"
+            raise InputError(f"unknown series {name!r} of a history", hint=hint)
     rows = {name: numbers(values, name) for name, values in series.items()}
     shapes = {row.shape for row in rows.values()}
     if len(shapes) > 1 or any(len(shape) != 1 for shape in shapes):
         found = ", ".join(f"{name} {row.shape}" for name, row in rows.items())
-        raise InputError(f"a history has one number for each epoch; got {found}")
+        raise InputError(f"expected one number for each epoch in every series, got {found}")
     epochs = max((len(row) for row in rows.values()), default=0)
     if best_epoch is not None and not 1 <= best_epoch <= epochs:
-        raise InputError(f"best_epoch is {best_epoch}, but there are {epochs} epochs")
+        raise InputError(f"best_epoch: expected 1 to {epochs}, got {best_epoch}")
     kept = {name: row for name, row in rows.items() if np.isfinite(row).any()}
     if not kept:
-        raise InputError("the history has no number to be drawn")
+        raise InputError("expected at least one number in the history, got none")
     return kept
 
 
-def _panels(figure: Figure, *, accuracies: bool, losses: bool) -> list[Axes]:
-    """Accuracies above the loss, which needs less room; one of them alone where the other was not looked at."""
-    if not (accuracies and losses):
-        return [figure.add_subplot()]
-    return list(figure.subplots(2, 1, sharex=True, height_ratios=(5, 3)))
-
-
 def _draw(axes: Axes, row: Array, curve: _Curve) -> None:
-    """One curve; an epoch at which nobody looked is passed over."""
+    """One curve, which connects the epochs that have a value."""
     seen = np.isfinite(row)
     marker = curve.marker if seen.sum() <= _MANY else ""
-    style: dict[str, Any] = {"color": curve.colour, "linestyle": curve.style, "linewidth": 1.0, "markersize": 2.5}
-    style["marker"] = "x" if seen.sum() == 1 and not marker else marker  # a line of one point is none
+    style: dict[str, Any] = {"color": curve.color, "linestyle": curve.style, "linewidth": 1.0, "markersize": 2.5}
+    style["marker"] = "x" if seen.sum() == 1 and not marker else marker  # a line needs two points
     axes.plot(np.flatnonzero(seen) + 1, row[seen], label=curve.label, **style)
 
 
@@ -136,9 +132,3 @@ def _finish(panels: list[Axes], epochs: int, best_epoch: int | None, *, accuraci
     margin = 0.6 if epochs == 1 else min(0.02 * epochs, 0.8)  # no tick at an epoch 0
     panels[-1].set_xlim(1 - margin, epochs + margin)
     panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-
-
-def _add_legend(figure: Figure, axes: Axes, title: str | None) -> None:
-    """Above the panels: within them it would lie on the curves of some history."""
-    handles, labels = axes.get_legend_handles_labels()
-    legend_above(figure, handles, labels, title=title, columns=2)

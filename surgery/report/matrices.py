@@ -1,4 +1,4 @@
-"""Matrices of classes by classes as heat maps (Bai et al. 2021, Figs. 1-4 and 7)."""
+"""Matrices with a row and a column for each class as heat maps (Bai et al. 2021, Figs. 1-4 and 7)."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ def correlation(
 ) -> Figure:
     """The correlation matrix C `(K, K)` of eq. 7, from -1 to 1 (Figs. 1, 3 and 4).
 
-    `hierarchy` outlines its superclasses; `order` is that of the labels, or superclass by superclass. `scale`: orange
-    to blue with white at 0, or the paper's blues, which also tell signs apart in grey. `centered` only says which C
-    it is.
+    `hierarchy`: its superclasses are outlined. `order`: that of the labels, or by superclass. `scale`: orange to blue
+    with white at 0, or the blues of the paper, which tell signs apart in gray, too. `centered`: only changes the label,
+    which says which C is shown.
 
-    Raises InputError for what is no such matrix, and for names or a hierarchy that do not fit it.
+    Raises InputError for other matrices, and for names or a hierarchy that do not fit the matrix.
     """
-    colours = correlation_scale(scale, centered=centered)
+    colors = correlation_scale(scale, centered=centered)
     matrix = square(C, "C", low=-1.0, high=1.0)
     return _figure(
-        matrix, class_names, hierarchy=hierarchy, order=order, scale=colours, title=title, width=width, what="C"
+        matrix, class_names, hierarchy=hierarchy, order=order, scale=colors, title=title, width=width, what="C"
     )
 
 
@@ -53,13 +53,13 @@ def feature_distance(
     title: str | None = None,
     width: Width = "column",
 ) -> Figure:
-    """The feature distance matrix F `(K, K)` of eq. 8-9, from 0 to 1 (Fig. 2); close classes are dark, as in C.
+    """The feature distance matrix F `(K, K)` of eq. 8-9, from 0 to 1 (Fig. 2); similar classes are dark, as in C.
 
     Raises InputError as `correlation` does.
     """
     matrix = square(F, "F", low=0.0, high=1.0)
     scale = Scale(
-        colours=matplotlib.colormaps["Blues_r"],
+        colors=matplotlib.colormaps["Blues_r"],
         low=0.0,
         high=1.0,
         ticks=(0.0, 0.5, 1.0),
@@ -81,17 +81,18 @@ def confusion(
     title: str | None = None,
     width: Width = "column",
 ) -> Figure:
-    """The attack confusion matrix M `(K, K)`, shares in [0, 1] shown in percent (Fig. 7): rows are attacked classes,
-    columns what they are turned into.
+    """The attack confusion matrix M `(K, K)`, shares in [0, 1] shown in percent (Fig. 7).
 
-    `highest`: the share at the end of the scale, by default the largest one rounded up to ten percent; give it to
-    compare two figures. Raises InputError as `correlation` does.
+    Rows are true classes, columns the predicted classes after the attack. `highest`: the share at the end of the scale,
+    by default the largest one rounded up to ten percent; pass it to make two figures comparable.
+
+    Raises InputError as `correlation` does.
     """
     matrix = square(M, "M", low=0.0, high=1.0)
     end = math.ceil(10 * float(matrix.max()) - 1e-6) / 10 if highest is None else highest
     end = min(max(end, 0.1), 1.0)
     scale = Scale(
-        colours=matplotlib.colormaps["Blues"],
+        colors=matplotlib.colormaps["Blues"],
         low=0.0,
         high=100 * end,
         ticks=(0.0, 50 * end, 100 * end),
@@ -106,20 +107,20 @@ def confusion(
 
 
 def correlation_scale(name: str, *, centered: bool) -> Scale:
-    """The colours of a correlation matrix, -1 to 1, and which kind it is. Raises InputError for unknown colours."""
+    """The scale of a correlation matrix, -1 to 1, called `name`. Raises InputError for an unknown name."""
     check_option(name, ("diverging", "blues"), "scale")
     return Scale(
-        colours=DIVERGING if name == "diverging" else matplotlib.colormaps["Blues"],
+        colors=DIVERGING if name == "diverging" else matplotlib.colormaps["Blues"],
         low=-1.0,
         high=1.0,
         ticks=(-1.0, -0.5, 0.0, 0.5, 1.0),
-        label=f"correlation of class weights ({'centred' if centered else 'plain'})",
+        label=f"correlation of class weights ({'centered' if centered else 'plain'})",
         spellings=(two_decimals, one_decimal),
     )
 
 
 def two_decimals(value: float) -> str:
-    """A value in [-1, 1] as `.25`: without the 0 there is room for it in a column's width."""
+    """A value in [-1, 1] as `.25`: without the 0 it fits into the cells of a figure for a column."""
     return _shortened(f"{value:.2f}")
 
 
@@ -131,7 +132,7 @@ def one_decimal(value: float) -> str:
 def _shortened(text: str) -> str:
     value = float(text)
     short = f"{value:.0f}" if value == int(value) else text.replace("0.", ".", 1)
-    return "0" if not value else short  # with a hyphen: a minus sign is wider than a digit
+    return "0" if not value else short  # its minus is a hyphen: a minus sign is wider than a digit
 
 
 def _figure(

@@ -1,4 +1,4 @@
-"""What all figures share: widths, fonts, colours, and a layout that clips nothing and leaves no empty space."""
+"""The style of all figures: widths, fonts, colors, and a layout that clips nothing and leaves no empty space."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from surgery.report.arrays import check_option
 
 Width = Literal["column", "page"]
 INCHES: Mapping[str, float] = {"column": 3.3, "page": 6.8}
-"""Print widths: one column of a two-column page, and the whole of it."""
+"""Print widths in inches: one column of a two-column page, and the whole page."""
 
 POINTS = 72.0
 """Points in an inch."""
@@ -30,7 +30,7 @@ TITLE = 7.5
 """The font of titles, in points."""
 
 _FONT = "DejaVu Sans"
-"""Comes with matplotlib, so that a figure is the same on every machine."""
+"""Part of matplotlib, so that a figure is the same on every machine."""
 
 _STYLE: Mapping[str, Any] = {
     "font.family": _FONT,
@@ -46,39 +46,39 @@ _STYLE: Mapping[str, Any] = {
     "axes.labelpad": 2.0,
     "axes.titlepad": 4.0,
     "pdf.fonttype": 42,  # TrueType: publishers refuse the default, Type 3
-    "svg.hashsalt": "surgery",  # or the identifiers in an SVG are random
+    "svg.hashsalt": "surgery",  # without it, the identifiers in an SVG are random
 }
 
-SUPERCLASS_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
-"""Okabe and Ito's colour-blind-safe palette without black and yellow; neighbours also differ in lightness."""
+SUPERCLASS_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
+"""The color-blind-safe palette of Okabe and Ito without black and yellow; neighbors also differ in lightness."""
 
 OTHER = "#555555"
-"""What belongs to no superclass."""
+"""The color of branches that belong to no single superclass."""
 
 DIVERGING: Colormap = LinearSegmentedColormap.from_list(
     "surgery diverging", ["#c05a00", "#f4a660", "#f7f7f5", "#7fb2d8", "#08306b"]
 )
-"""Orange, white at the middle, blue: hues that no common colour blindness confuses. The blue end is much darker, so
-that strong values of either sign stay apart in grey.
+"""Orange, white in the middle, blue: hues that no common color blindness confuses. The blue end is much darker than the
+orange one, so that strong values of both signs can be told apart in gray.
 """
 
 
 def drawing() -> AbstractContextManager[None]:
-    """The style in which figures are made and written, whatever the user's settings; these are left as found."""
+    """Use this package's style, whatever the user's settings are; the block leaves those unchanged."""
     return matplotlib.style.context(["default", dict(_STYLE)])
 
 
 def blank(width: Width) -> Figure:
-    """An empty figure of this width. Raises InputError for an unknown one."""
+    """An empty figure of this width. Raises InputError for an unknown width."""
     check_option(width, INCHES, "width")
     return Figure(figsize=(INCHES[width], 1.2 * INCHES[width]), dpi=150, layout="constrained")
 
 
 def settle(figure: Figure, *, rounds: int = 8, pad: float = 0.04) -> Figure:
-    """Lay the figure out, make it as high as what is in it, and fix that: `pad` inches are left at each edge.
+    """Lay the figure out and make it as high as its content, with `pad` inches at each edge; then freeze the layout.
 
-    Matrices are square, so that their height follows from the figure's width. What stands beside them is as large as a
-    share of theirs, which is why it takes a few rounds. What is fixed does not move between two drawings.
+    Matrices are square, so that the width of the figure determines their height. Other parts are sized relative to the
+    matrix, and the matrix to the room that they leave: the height is found in a few rounds.
     """
     width = figure.get_figwidth()
     for _ in range(rounds):
@@ -93,15 +93,22 @@ def settle(figure: Figure, *, rounds: int = 8, pad: float = 0.04) -> Figure:
     return figure
 
 
+def frozen(figure: Figure) -> Figure:
+    """Lay the figure out, and keep this layout: a constrained layout can move at every further drawing."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    return figure
+
+
 def above_title(title: str, width: float) -> str:
-    """The title in the lines in which it stands above a figure that is `width` inches wide."""
+    """The title, broken into lines that fit above a figure of `width` inches."""
     return title_lines(title, 0.95 * width * POINTS)
 
 
 def legend_above(
     figure: Figure, handles: Sequence[Artist], labels: Sequence[str], *, title: str | None, columns: int
 ) -> None:
-    """The title and the legend above all axes, where they lie on nothing."""
+    """Add the title and the legend above all axes, where they cover nothing."""
     legend = figure.legend(
         handles,
         labels,
@@ -119,7 +126,7 @@ def legend_above(
 
 @lru_cache(maxsize=4096)
 def text_width(text: str, size: float = SMALL) -> float:
-    """How wide the text is when printed, in points."""
+    """The width of the text when printed, in points."""
     font = FontProperties(family=_FONT, size=size)
     width, _, _ = text_to_path.get_text_width_height_descent(text, font, ismath=False)
     return float(width)
@@ -131,7 +138,7 @@ def widest(texts: tuple[str, ...]) -> float:
 
 
 def fitted(text: str, room: float, size: float = SMALL) -> str:
-    """The text, or as much of it as fits into `room` points with an ellipsis; one letter at least."""
+    """The text, or as much of it as fits into `room` points with an ellipsis; at least one letter."""
     if text_width(text, size) <= room:
         return text
     cuts = (text[:end] + "…" for end in range(len(text) - 1, 1, -1))
@@ -139,7 +146,7 @@ def fitted(text: str, room: float, size: float = SMALL) -> str:
 
 
 def title_lines(title: str, room: float) -> str:
-    """The title, in several lines where it is wider than `room` points: what stands between commas stays together."""
+    """The title, broken after commas where it is wider than `room` points."""
     lines: list[str] = []
     for part in title.split(", "):
         longer = f"{lines[-1]}, {part}" if lines else part
@@ -150,6 +157,6 @@ def title_lines(title: str, room: float) -> str:
     return ",\n".join(fitted(line, room, TITLE) for line in lines)
 
 
-def superclass_colour(number: int) -> str:
-    """A colour for the superclass that comes as this number in the figure; with more than six they repeat, apart."""
-    return SUPERCLASS_COLOURS[number % len(SUPERCLASS_COLOURS)]
+def superclass_color(number: int) -> str:
+    """The color of superclass `number`, counted from the top of the figure; after six superclasses colors repeat."""
+    return SUPERCLASS_COLORS[number % len(SUPERCLASS_COLORS)]

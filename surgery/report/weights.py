@@ -1,4 +1,4 @@
-"""W as it is: its columns as images, and its singular values (Bai et al. 2021, section 3.1)."""
+"""The weight matrix W: its columns as images, and its singular values (Bai et al. 2021, section 3.1)."""
 
 from __future__ import annotations
 
@@ -13,42 +13,43 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from surgery.errors import InputError
-from surgery.report.arrays import Array, Values, check_names, finite
+from surgery.report.arrays import Values, check_names, finite
 from surgery.report.style import (
     DIVERGING,
     INCHES,
     POINTS,
     SMALL,
-    SUPERCLASS_COLOURS,
+    SUPERCLASS_COLORS,
     TITLE,
     Width,
     blank,
     drawing,
     fitted,
+    frozen,
     text_width,
     title_lines,
 )
 
 _PANEL = 0.6
-"""Inches that a panel is wide if there is room: enough for most names."""
+"""The smallest width of a panel in inches, unless the page is full: enough for most names."""
 
 _HIGHEST = 9.5
-"""Inches that a page is high."""
+"""The largest height of a figure in inches: that of a page."""
 
 _EDGE = 0.05
 """Inches between panels."""
 
 _FOOT = {1: 0.45, 3: 0.25}
-"""Inches below the panels for the scale, a colour bar for one channel and a line of text for three."""
+"""Inches below the panels for the scale, by channels: a color bar for one, a line of text for three."""
 
 MOST_PANELS = 100
-"""Panels that a page has room for."""
+"""The largest number of panels on a page."""
 
 _SHOWN = 0.995
-"""The share of |W| within the scale; the rest has the colour of its end, or a few pixels would make all others pale."""
+"""The share of |W| within the scale. The rest has the color at its end, or a few weights would make all others pale."""
 
 _FAINTEST = 1e-6
-"""Singular values this small beside the largest are drawn at the bottom, and said to be below it."""
+"""Singular values below this share of the largest are drawn at the bottom, with a legend that says so."""
 
 
 def weights(
@@ -59,41 +60,44 @@ def weights(
     title: str | None = None,
     width: Width = "page",
 ) -> Figure:
-    """The columns of W as images: `weight` `(K, C, H, W)`, one panel a class, all on one scale from -limit to limit.
+    """The columns of W as images: `weight` `(K, C, H, W)`, a panel for each class, on one scale from -limit to limit.
 
-    One channel: orange to blue, white at 0. Three: red, green and blue, each bright where positive and dark where
-    negative; grey is 0. `limit`: by default the 99.5th percentile of |W|.
+    One channel is drawn from orange to blue, with white at 0. Three channels are red, green and blue: bright where
+    positive, dark where negative, gray at 0. `limit`: by default the 99.5th percentile of |W|.
 
-    Raises InputError for other channels, more than 100 classes, a limit that is not positive, or names that do not fit.
+    Raises InputError for other numbers of channels, more than 100 classes, a limit that is not positive, or names that
+    do not fit.
     """
     array = finite(weight, "weight")
     if array.ndim != 4 or array.shape[1] not in (1, 3):
-        raise InputError(f"weight is (classes, channels, height, width) with 1 or 3 channels; got shape {array.shape}")
+        raise InputError(
+            f"weight: expected shape (classes, channels, height, width) with 1 or 3 channels, got {array.shape}"
+        )
     if len(array) > MOST_PANELS:
         raise InputError(
-            f"{len(array)} classes do not fit on a page; at most {MOST_PANELS} do", hint="show some of them"
+            f"weight: expected at most {MOST_PANELS} classes on a page, got {len(array)}", hint="select some of them"
         )
     names = check_names(class_names, len(array), "weight")
     if limit is not None and not 0.0 < limit < math.inf:
-        raise InputError(f"limit is a positive number; got {limit}")
-    end = _limit(array) if limit is None else limit
+        raise InputError(f"limit: expected a positive number, got {limit}")
+    magnitude = np.abs(array)
+    usual = float(np.quantile(magnitude, _SHOWN)) or float(magnitude.max()) or 1.0
+    end = usual if limit is None else limit
     with drawing():
         figure = blank(width)
         for axes, image in zip(_panels(figure, array.shape, names, title), array, strict=True):
-            _draw_image(axes, image, end)
+            if len(image) == 1:
+                axes.imshow(image[0], cmap=DIVERGING, vmin=-end, vmax=end, interpolation="nearest")
+            else:
+                axes.imshow(np.clip(0.5 + 0.5 * image.transpose(1, 2, 0) / end, 0.0, 1.0), interpolation="nearest")
         _say_scale(figure, end, channels=array.shape[1])
         return figure
 
 
-def _limit(array: Array) -> float:
-    magnitude = np.abs(array)
-    return float(np.quantile(magnitude, _SHOWN)) or float(magnitude.max()) or 1.0
-
-
 def _panels(figure: Figure, shape: tuple[int, ...], names: tuple[str, ...], title: str | None) -> list[Axes]:
-    """One axes a class, in as few columns as a page's height allows; the figure becomes as high as they are.
+    """A panel for each class, in as few columns as the height of a page allows; the figure becomes as high as they are.
 
-    Laid out here, in inches: a constrained layout of a hundred panels takes seconds.
+    They are laid out here, in inches, because a constrained layout of a hundred panels takes seconds.
     """
     across, ratio = figure.get_figwidth(), shape[2] / shape[3]
     columns = _columns(len(names), across, ratio)
@@ -122,17 +126,17 @@ def _panels(figure: Figure, shape: tuple[int, ...], names: tuple[str, ...], titl
 
 
 def _columns(classes: int, across: float, ratio: float) -> int:
-    """How many panels stand side by side: as many as are still wide, more if the page gets too high; rows are even."""
+    """The number of columns: as many as leave panels wide enough, or more if the page gets too high."""
     for columns in range(min(classes, int(across / _PANEL)), classes + 1):
         rows = math.ceil(classes / columns)
-        even = math.ceil(classes / rows)
+        even = math.ceil(classes / rows)  # the same rows with fewer columns fill the last row better
         if rows * (across / even * ratio + 0.22) + 0.45 <= _HIGHEST:
             return even
     return classes
 
 
 def _in_two_lines(name: str, room: float) -> str:
-    """The name, in two lines if it has to be, or as much of it as fits into `room` points."""
+    """The name, in two lines if necessary, or as much of it as fits into `room` points."""
     if text_width(name) <= room:
         return name
     for place in (index for index, character in enumerate(name) if character in "_- "):
@@ -142,23 +146,16 @@ def _in_two_lines(name: str, room: float) -> str:
     return fitted(name, room)
 
 
-def _draw_image(axes: Axes, image: Array, end: float) -> None:
-    if len(image) == 1:
-        axes.imshow(image[0], cmap=DIVERGING, vmin=-end, vmax=end, interpolation="nearest")
-    else:
-        axes.imshow(np.clip(0.5 + 0.5 * image.transpose(1, 2, 0) / end, 0.0, 1.0), interpolation="nearest")
-
-
 def _say_scale(figure: Figure, end: float, *, channels: int) -> None:
-    """A colour bar for one channel, a sentence for three, in the foot of the figure."""
+    """Explain the scale below the panels: a color bar for one channel, a sentence for three."""
     height, foot = figure.get_figheight(), _FOOT[channels]
     if channels == 3:
-        text = f"each channel: grey is 0, bright is {end:.2g} or more, dark is {-end:.2g} or less"
+        text = f"each channel: gray is 0, bright is {end:.2g} or more, dark is {-end:.2g} or less"
         figure.text(0.5, 0.5 * foot / height, text, ha="center", va="center")
         return
     axes = figure.add_axes((0.25, 0.75 * foot / height, 0.5, 0.15 * foot / height))
-    colours = ScalarMappable(Normalize(-end, end), DIVERGING)
-    bar = figure.colorbar(colours, cax=axes, orientation="horizontal", format="%.2g", ticks=[-end, 0.0, end])
+    colors = ScalarMappable(Normalize(-end, end), DIVERGING)
+    bar = figure.colorbar(colors, cax=axes, orientation="horizontal", format="%.2g", ticks=[-end, 0.0, end])
     bar.set_label("weight")
 
 
@@ -171,12 +168,17 @@ def spectrum(
 ) -> Figure:
     """The singular values of W `(min(D, K),)`, largest first, on a log scale; the effective rank is marked.
 
-    Values below a millionth of the largest, which are rounding, are hollow and stand at the bottom.
+    Values below a millionth of the largest are rounding errors, and are drawn hollow at the bottom.
 
-    Raises InputError where values are negative, all zero, or not in falling order.
+    Raises InputError if values are negative, all zero, or not in descending order.
     """
     values = finite(singular_values, "singular_values")
-    _check_spectrum(values, effective_rank)
+    if values.ndim != 1:
+        raise InputError(f"singular_values: expected one row of numbers, got shape {values.shape}")
+    if (values < 0).any() or (np.diff(values) > 0).any() or not values[0] > 0:
+        raise InputError("singular_values: expected numbers >= 0 in descending order, the first positive")
+    if effective_rank is not None and not 1.0 - 1e-6 <= effective_rank <= len(values) + 1e-6:
+        raise InputError(f"effective rank: expected 1 to {len(values)}, the number of values; got {effective_rank}")
     floor = _FAINTEST * float(values[0])
     index = np.arange(1, len(values) + 1)
     seen = values > floor
@@ -184,46 +186,27 @@ def spectrum(
         figure = blank(width)
         figure.set_size_inches(INCHES[width], 0.6 * INCHES["column"])
         axes = figure.add_subplot()
-        colour = SUPERCLASS_COLOURS[0]
+        color = SUPERCLASS_COLORS[0]
         axes.semilogy(
             index[seen],
             values[seen],
-            color=colour,
+            color=color,
             marker="o",
             markersize=2.5 if len(values) <= 40 else 1.2,
             linewidth=0.8,
         )
         if not seen.all():
-            faint = {"color": colour, "marker": "v", "markersize": 3.0, "fillstyle": "none", "linestyle": "none"}
+            faint = {"color": color, "marker": "v", "markersize": 3.0, "fillstyle": "none", "linestyle": "none"}
             axes.semilogy(index[~seen], np.full(int((~seen).sum()), floor), label="below 1e-6 of the largest", **faint)
-        _finish_spectrum(axes, effective_rank, title, room=0.8 * INCHES[width] * POINTS)
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")
-        return figure
-
-
-def _check_spectrum(values: Array, effective_rank: float | None) -> None:
-    if values.ndim != 1:
-        raise InputError(f"singular_values is one row of numbers; got shape {values.shape}")
-    if (values < 0).any() or (np.diff(values) > 0).any() or not values[0] > 0:
-        raise InputError("singular values are positive, the largest first")
-    if effective_rank is not None and not 1.0 - 1e-6 <= effective_rank <= len(values) + 1e-6:
-        raise InputError(
-            f"an effective rank of {len(values)} singular values is 1 to {len(values)}, not {effective_rank}"
-        )
-
-
-def _finish_spectrum(axes: Axes, effective_rank: float | None, title: str | None, *, room: float) -> None:
-    axes.set_xlabel("number of the singular value")
-    axes.set_ylabel("singular value of W")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.spines[["right", "top"]].set_visible(False)
-    if effective_rank is not None:
-        label = f"effective rank {effective_rank:.1f}"
-        axes.axvline(
-            effective_rank, color="black", linewidth=0.8, linestyle=(0, (4, 2)), label=label, gid="effective rank"
-        )
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False)
-    if title is not None:
-        axes.set_title(title_lines(title, room), parse_math=False)
+        axes.set_xlabel("number of the singular value")
+        axes.set_ylabel("singular value of W")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.spines[["right", "top"]].set_visible(False)
+        if effective_rank is not None:
+            line = {"color": "black", "linewidth": 0.8, "linestyle": (0, (4, 2)), "gid": "effective rank"}
+            axes.axvline(effective_rank, label=f"effective rank {effective_rank:.1f}", **line)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(frameon=False)
+        if title is not None:
+            axes.set_title(title_lines(title, 0.8 * INCHES[width] * POINTS), parse_math=False)
+        return frozen(figure)

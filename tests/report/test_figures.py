@@ -118,9 +118,9 @@ def test_confusions_say_which_axis_is_which() -> None:
     assert (axes.get_ylabel(), axes.get_xlabel()) == ("true class", "class after the attack")
 
 
-def test_zero_is_white_between_two_hues_and_grey_keeps_the_ends_apart() -> None:
-    colours = heat_map(figures.correlation(np.eye(2), ["a", "b"])).images[0].get_cmap()
-    low, middle, high = (np.asarray(colours(share)[:3]) for share in (0.0, 0.5, 1.0))
+def test_zero_is_white_between_two_hues_and_gray_keeps_the_ends_apart() -> None:
+    colors = heat_map(figures.correlation(np.eye(2), ["a", "b"])).images[0].get_cmap()
+    low, middle, high = (np.asarray(colors(share)[:3]) for share in (0.0, 0.5, 1.0))
     assert middle.min() > 0.95
     assert low[0] > low[2]
     assert high[2] > high[0]
@@ -130,7 +130,7 @@ def test_zero_is_white_between_two_hues_and_grey_keeps_the_ends_apart() -> None:
     assert all(np.diff(lightness) < 0)
 
 
-@pytest.mark.parametrize(("centered", "word"), [(False, "plain"), (True, "centred")])
+@pytest.mark.parametrize(("centered", "word"), [(False, "plain"), (True, "centered")])
 def test_which_correlation_is_shown_is_written_on_it(centered: bool, word: str) -> None:
     figure = figures.correlation(np.eye(2), ["a", "b"], centered=centered)
     [bar] = heat_map(figure).child_axes
@@ -218,9 +218,9 @@ def test_a_dendrogram_stands_beside_its_rows_with_its_cut() -> None:
     [cut] = [line for line in tree(figure).lines if line.get_gid() == "cut"]
     heights = [merge[2] for merge in hierarchy.merges or ()]
     assert heights[-2] < float(np.asarray(cut.get_xdata())[0]) < heights[-1]
-    colours = [line.get_color() for line in tree(figure).lines[:-1]]
-    assert len(colours) == 3
-    assert len(set(colours)) == 3
+    colors = [line.get_color() for line in tree(figure).lines[:-1]]
+    assert len(colors) == 3
+    assert len(set(colors)) == 3
     assert not clipped(figure)
 
 
@@ -260,7 +260,7 @@ def test_weights_are_one_panel_a_class_on_one_symmetric_scale() -> None:
     assert not clipped(figure)
 
 
-def test_weights_of_colour_images_are_grey_at_zero_and_bright_where_positive() -> None:
+def test_weights_of_color_images_are_gray_at_zero_and_bright_where_positive() -> None:
     weight = np.zeros((2, 3, 4, 4))
     weight[0, 0], weight[1, 2] = 0.5, -9.0
     panels = figures.weights(weight, ["a", "b"], limit=1.0).axes
@@ -276,7 +276,7 @@ def test_zero_weights_and_a_hundred_classes_fit_on_a_page() -> None:
 
 @pytest.mark.parametrize(
     ("shape", "message"),
-    [((3, 8, 8), "got shape"), ((3, 2, 8, 8), "1 or 3 channels"), ((101, 1, 2, 2), "at most 100")],
+    [((3, 8, 8), "expected shape"), ((3, 2, 8, 8), "1 or 3 channels"), ((101, 1, 2, 2), "at most 100")],
 )
 def test_weights_of_another_shape_are_refused(shape: tuple[int, ...], message: str) -> None:
     with pytest.raises(InputError, match=message):
@@ -359,11 +359,11 @@ def test_a_long_history_with_a_long_title_is_legible() -> None:
     ("series", "best", "message"),
     [
         ({"losses": [1.0]}, None, "did you mean 'loss'"),
-        ({"loss": [1.0], "natural": [0.1, 0.2]}, None, "one number for each epoch"),
-        ({"loss": [[1.0]]}, None, "one number for each epoch"),
-        ({"loss": [np.nan]}, None, "no number to be drawn"),
-        ({}, None, "no number to be drawn"),
-        ({"loss": [1.0]}, 2, "best_epoch is 2"),
+        ({"loss": [1.0], "natural": [0.1, 0.2]}, None, "one number for each epoch in every series"),
+        ({"loss": [[1.0]]}, None, "one number for each epoch in every series"),
+        ({"loss": [np.nan]}, None, "at least one number in the history"),
+        ({}, None, "at least one number in the history"),
+        ({"loss": [1.0]}, 2, "best_epoch: expected 1 to 1, got 2"),
     ],
 )
 def test_what_is_no_history_is_refused(series: dict[str, Any], best: int | None, message: str) -> None:
@@ -418,11 +418,11 @@ def test_accuracies_of_any_number_of_models_are_legible(models: int, attacks: in
     ("accuracy", "intervals", "message"),
     [
         ([[0.5]], [[0.4, 0.6]], "intervals"),
-        ([[0.5, 0.5]], around([[0.5, 0.5]]), "accuracy is of 2 attacks"),
-        ([[0.5], [0.5]], around([[0.5], [0.5]]), "1 class names"),
+        ([[0.5, 0.5]], around([[0.5, 0.5]]), "expected 2 names of attacks"),
+        ([[0.5], [0.5]], around([[0.5], [0.5]]), "expected 2 names, one for each row of accuracy; got 1"),
         ([[0.5]], [[[0.6, 0.7]]], "not in its interval"),
         ([[1.5]], [[[1.4, 1.6]]], "not in its interval"),
-        ([[np.nan]], [[[0.0, 0.0]]], "no accuracy"),
+        ([[np.nan]], [[[0.0, 0.0]]], "got only NaN"),
     ],
 )
 def test_what_are_no_accuracies_is_refused(accuracy: Any, intervals: Any, message: str) -> None:
@@ -451,14 +451,14 @@ def test_long_titles_go_on_in_another_line(draw: Callable[[str], Figure]) -> Non
 @pytest.mark.parametrize(
     ("matrix", "names", "message"),
     [
-        (np.ones((2, 3)), ["a", "b"], "got shape"),
-        (np.ones(4), ["a", "b"], "got shape"),
-        (np.ones((2, 2)), ["a", "b", "c"], "3 class names"),
-        (np.ones((2, 2)), "ab", "list of names"),
-        ([[1, float("nan")], [0, 1]], ["a", "b"], "not finite at"),
-        ([[1, 1.5], [0, 1]], ["a", "b"], "outside"),
-        ([["x", "y"]], ["a", "b"], "array of numbers"),
-        (np.ones((0, 0)), [], "empty"),
+        (np.ones((2, 3)), ["a", "b"], "expected shape"),
+        (np.ones(4), ["a", "b"], "expected shape"),
+        (np.ones((2, 2)), ["a", "b", "c"], "expected 2 names, one for each row of [CFM]; got 3"),
+        (np.ones((2, 2)), "ab", "expected a list of names"),
+        ([[1, float("nan")], [0, 1]], ["a", "b"], "expected finite numbers"),
+        ([[1, 1.5], [0, 1]], ["a", "b"], r"expected values in \[-?., 1\], got 1.5 at \(0, 1\)"),
+        ([["x", "y"]], ["a", "b"], "expected an array of numbers"),
+        (np.ones((0, 0)), [], "empty array"),
     ],
 )
 def test_what_is_no_matrix_of_the_classes_is_refused(
@@ -473,8 +473,8 @@ def test_what_is_no_matrix_of_the_classes_is_refused(
     [
         ({"order": "hierarchy"}, "needs a hierarchy"),
         ({"order": "labels"}, "did you mean 'label'"),
-        ({"scale": "red"}, "scale is"),
-        ({"width": 3.3}, "width is"),
+        ({"scale": "red"}, "scale: expected"),
+        ({"width": 3.3}, "width: expected"),
         ({"hierarchy": named("stl10")}, "class 1 is 'automobile' in the figure"),
         ({"hierarchy": named("cifar100")}, "100 classes"),
     ],
