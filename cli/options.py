@@ -68,7 +68,7 @@ Architecture = Annotated[
     typer.Option(
         "--arch",
         metavar="NAME",
-        help="Architecture of a state dict or of a new network: resnet18, torchvision:NAME, timm:NAME, module:function.",
+        help="Architecture of a state dict or a new network: resnet18, torchvision:NAME, timm:NAME, module:function.",
         autocompletion=completion.architectures,
         rich_help_panel=MODEL,
     ),

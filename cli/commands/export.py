@@ -77,8 +77,8 @@ def export(
 def _chosen(**wanted: bool) -> str:
     names = [name for name, asked in wanted.items() if asked]
     if len(names) != 1:
-        came = " and ".join(f"--{name}" for name in names) or "none"
-        raise InputError(f"expected one of --csv, --json, --npz; found {came}")
+        given = " and ".join(f"--{name}" for name in names) or "none"
+        raise InputError(f"expected one of --csv, --json, --npz; got {given}")
     return names[0]
 
 

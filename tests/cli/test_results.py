@@ -134,7 +134,7 @@ def test_export(run: Path, tmp_path: Path) -> None:
         (["show", "first", "--variable", "wieght"], "there are: correlation, superclass, weight"),
         (["show", "first", "linear", "--variable", "superclass"], "there are: correlation, weight"),
         (["compare", "first"], "Missing argument 'B'"),
-        (["export", "first"], "--csv, --json, --npz; found none"),
+        (["export", "first"], "--csv, --json, --npz; got none"),
         (["export", "first", "--csv", "--npz"], "found --csv and --npz"),
         (["export", "first", "--npz"], "expected -o"),
         (["export", "first", "--csv"], "expected -o"),
