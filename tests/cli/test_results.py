@@ -135,7 +135,7 @@ def test_export(run: Path, tmp_path: Path) -> None:
         (["show", "first", "linear", "--variable", "superclass"], "there are: correlation, weight"),
         (["compare", "first"], "Missing argument 'B'"),
         (["export", "first"], "--csv, --json, --npz; got none"),
-        (["export", "first", "--csv", "--npz"], "found --csv and --npz"),
+        (["export", "first", "--csv", "--npz"], "got --csv and --npz"),
         (["export", "first", "--npz"], "expected -o"),
         (["export", "first", "--csv"], "expected -o"),
         (["export", "first", "--csv", "-o", "first"], "got a folder"),
