@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING
 from surgery.errors import InputError
 from surgery_cli.console import Output
 from surgery_cli.errors import StoppedError
-from surgery_cli.progress import Board, Watcher, board_of, watching
+from surgery_cli.progress import Watcher, watching
 from surgery_cli.stopping import stoppable
 
 if TYPE_CHECKING:
     from surgery.recipe import Recipe
     from surgery.run import Run
     from surgery.stages import StageProgress
+    from surgery_cli.show.board import Board
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +81,7 @@ def carry_out(
     """
     from surgery.run import LostProcessError, wanted_stages
     from surgery_cli.images import chosen_device
+    from surgery_cli.show.board import board_of
 
     follows = os.environ.get("RANK", "0") != "0"
     device, folder = chosen_device(options.device), options.folder(recipe)

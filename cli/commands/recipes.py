@@ -65,9 +65,7 @@ def ls(as_json: options.AsJson = False, debug: options.Debug = False) -> None:
 def show(
     name: options.RecipeName,
     overrides: options.Overrides = None,
-    whole: Annotated[
-        bool, typer.Option("--whole", help="With its includes and --set, as a run keeps it.")
-    ] = False,
+    whole: Annotated[bool, typer.Option("--whole", help="With its includes and --set, as a run keeps it.")] = False,
     as_json: options.AsJson = False,
     debug: options.Debug = False,
 ) -> None:

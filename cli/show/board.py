@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from surgery_cli.progress import Board, Row
 from surgery_cli.show.pieces import count
+from surgery_cli.stopping import Stop
+
+if TYPE_CHECKING:
+    from surgery.stages import Stage, StageProgress
 
 SIGNS = {
     "waiting": ("·", "dim"),
@@ -31,6 +35,66 @@ LINES_ABOVE = 10
 
 FEWEST = 5
 """Stages that are listed even if the terminal is lower."""
+
+
+@dataclass(kw_only=True)
+class Row:
+    """A stage in the list. `begun` and `seconds` are readings of a monotonic clock."""
+
+    name: str
+    kind: str
+    state: str = "waiting"
+    done: int = 0
+    total: int = 0
+    left: float | None = None
+    text: str = ""
+    begun: float = 0.0
+    seconds: float = 0.0
+
+
+@dataclass(kw_only=True)
+class Board:
+    """The state of all stages of a run; a terminal shows it, and the message of an interrupted run quotes it."""
+
+    title: str
+    folder: str
+    rows: list[Row]
+    stop: Stop
+    begun: float = field(default_factory=time.monotonic)
+    ended: bool = False
+
+    @property
+    def current(self) -> Row | None:
+        """The stage that is running, or that was running when the run stopped."""
+        return next((row for row in self.rows if row.state not in ("waiting", "cached", "done")), None)
+
+    @property
+    def finished(self) -> int:
+        return sum(row.state in ("cached", "done") for row in self.rows)
+
+    def update(self, progress: StageProgress) -> Row:
+        """Record the progress of a stage, and return its row."""
+        row, now = self.rows[progress.number - 1], time.monotonic()
+        if row.state == "waiting":
+            row.begun = now
+        row.state, row.left, row.seconds = progress.state, progress.seconds_left, now - row.begun
+        if progress.total:
+            row.done, row.total = progress.done, progress.total
+        if not progress.lasting:
+            row.text = progress.text
+        return row
+
+    def end(self, state: str) -> None:
+        """Record how the run ended: `done`, `stopped` or `failed`."""
+        self.ended = True
+        if self.current is not None:
+            self.current.state = state
+
+
+def board_of(stages: Sequence[Stage], *, title: str, folder: str, stop: Stop) -> Board:
+    """A board on which no stage has begun."""
+    rows = [Row(name=stage.name, kind=stage.kind) for stage in stages]
+    return Board(title=title, folder=folder, rows=rows, stop=stop)
 
 
 @dataclass(frozen=True, kw_only=True)
