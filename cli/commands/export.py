@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Store = Annotated[Path, typer.Argument(metavar="PATH", help="A store (.h5), or a run folder with results.h5 in it.")]
 
 GroupName = Annotated[
-    str | None, typer.Argument(metavar="GROUP", help="One group of it.  [default: all]", show_default=False)
+    str | None, typer.Argument(metavar="GROUP", help="One group of the store.  [default: all]", show_default=False)
 ]
 
 VariableName = Annotated[
@@ -34,14 +34,17 @@ def export(
     group: GroupName = None,
     variable: VariableName = None,
     csv: Annotated[
-        bool, typer.Option("--csv", help="Tables: a folder, or one file of --variable.", rich_help_panel=options.RESULT)
+        bool,
+        typer.Option("--csv", help="Write a folder of tables, or one with --variable.", rich_help_panel=options.RESULT),
     ] = False,
     npz: Annotated[
-        bool, typer.Option("--npz", help="One NumPy archive of GROUP/VARIABLE.", rich_help_panel=options.RESULT)
+        bool, typer.Option("--npz", help="Write one NumPy archive of GROUP/VARIABLE.", rich_help_panel=options.RESULT)
     ] = False,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="PATH", help="Where to write it.", rich_help_panel=options.RESULT),
+        typer.Option(
+            "--output", "-o", metavar="PATH", help="The file or folder to write.", rich_help_panel=options.RESULT
+        ),
     ] = None,
     as_json: options.AsJson = False,
     debug: options.Debug = False,
@@ -57,12 +60,13 @@ def export(
     surgery results export W.h5 linear --npz -o linear.npz
     """
     chosen = _chosen(csv=csv, json=as_json, npz=npz)
-    # --json names the format here; with -o nothing else goes to stdout, and errors are JSON as everywhere.
+    # Here --json is a format: the output is the export and no report on it. Errors are JSON, as everywhere.
     out = Output(as_json=False, debug=debug)
-    if output is None and (chosen == "npz" or (chosen == "csv" and variable is None)):
+    is_folder = chosen == "csv" and variable is None
+    if output is None and (chosen == "npz" or is_folder):
         what = "an archive" if chosen == "npz" else "a folder of tables"
         raise InputError(f"expected -o: {what} cannot go to stdout", hint="-o PATH; or --csv with --variable NAME")
-    if output is not None:
+    if output is not None and not is_folder:  # write_csv checks its folder
         check_writable(output)
     with out.working("reading"):
         groups = read(path, group)
@@ -91,7 +95,7 @@ def read(path: Path, name: str | None) -> list[Group]:
 
 
 def holding(groups: Sequence[Group], variable: str) -> Group:
-    """The one group that has the variable; raises InputError where none or several have."""
+    """The group that has the variable; raises InputError if no group or several groups have it."""
     found = [group for group in groups if any(item.name == variable for item in group.variables)]
     if len(found) == 1:
         return found[0]

@@ -1,4 +1,4 @@
-"""`surgery results`: what is in a store, shown, compared and exported."""
+"""`surgery results`: list, show, compare and export the content of stores."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from surgery.store import Group
 
 JSON_ENTRIES = 10_000
-"""Entries of an array that `show --json` prints without being asked for this very variable."""
+"""`show --json` omits the values of larger arrays, unless the variable is named."""
 
 results = typer.Typer(name="results", rich_markup_mode=None)
 
 
 @results.callback(invoke_without_command=True)
 def _results(context: typer.Context) -> None:
-    """Look at the results of runs: list, show, compare, export.
+    """List, show, compare and export the results of runs.
 
     \b
     surgery results ls runs/first
@@ -38,7 +38,7 @@ def _results(context: typer.Context) -> None:
 
 @results.command("ls", cls=Command)
 def ls(path: Store = Path(), as_json: options.AsJson = False, debug: options.Debug = False) -> None:
-    """List the groups of a store: kind, variables, when written, size.
+    """List the groups of a store with their kinds and variables.
 
     \b
     surgery results ls
@@ -63,10 +63,10 @@ def show(
     as_json: options.AsJson = False,
     debug: options.Debug = False,
 ) -> None:
-    """Show groups with their numbers, drawing matrices.
+    """Show groups: attributes, variables, matrices and provenance.
 
-    A matrix of classes against classes is drawn as coloured blocks, in the order of the superclasses where the store
-    has some. Where the output is not a terminal, or NO_COLOR is set, it is printed as numbers.
+    A matrix with a row and a column for each class is drawn as colored blocks, ordered by superclass if the store has
+    superclasses. If the output is not a terminal, or NO_COLOR is set, the matrix is printed as numbers.
 
     \b
     surgery results show runs/first
@@ -95,15 +95,15 @@ def show(
 
 @results.command("compare", cls=Command)
 def compare(
-    first: Annotated[Path, typer.Argument(metavar="A", help="A store or a run folder.", show_default=False)],
-    second: Annotated[Path, typer.Argument(metavar="B", help="Another one.", show_default=False)],
+    first: Annotated[Path, typer.Argument(metavar="A", help="A store (.h5), or a run folder.", show_default=False)],
+    second: Annotated[Path, typer.Argument(metavar="B", help="The one to compare it with.", show_default=False)],
     as_json: options.AsJson = False,
     debug: options.Debug = False,
 ) -> int:
     """Compare two stores: groups, variables, attributes and provenance.
 
-    Exits with 0 if the results are the same, 1 if not. Provenance and times are shown and do not count: two runs never
-    have the same ones.
+    The exit code is 0 if the results are the same, 1 if not. Differences of provenance and of times are shown, but do
+    not count: they exist between any two runs.
 
     \b
     surgery results compare runs/first runs/second
@@ -124,7 +124,7 @@ results.command("export", cls=Command)(export)
 
 
 def _read_classes(path: Path) -> list[Group]:
-    """The groups that say which superclass a class is in."""
+    """The groups that have superclasses."""
     from surgery.store import list_groups, read_group
 
     return [read_group(path, item.name) for item in list_groups(path) if "superclass" in item.shapes]

@@ -1,4 +1,4 @@
-"""What the doctor found."""
+"""The view of `surgery doctor`: versions, devices and checks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from surgery_cli.show.pieces import heading, table
 
 
 def health_view(facts: Mapping[str, Any], checks: Mapping[str, Mapping[str, Any]]) -> Iterator[RenderableType]:
-    """Versions, devices, and the outcome of each check."""
+    """Versions, devices, and the result of each check."""
     yield Text(f"surgery {facts['surgery']}", style="bold")
     yield table(
         [
@@ -27,17 +27,18 @@ def health_view(facts: Mapping[str, Any], checks: Mapping[str, Mapping[str, Any]
     yield heading("Extras")
     yield table([(name, _version(found, name)) for name, found in facts["extras"].items()])
     yield heading("Checks")
+    works, fails = Text("works", style="green"), Text("fails", style="bold red")
     yield table(
-        [(name, _verdict(check), str(check["found"]), f"{check['seconds']:.2f} s") for name, check in checks.items()]
+        [
+            (name, works if check["works"] else fails, str(check["found"]), f"{check['seconds']:.2f} s")
+            for name, check in checks.items()
+        ]
     )
 
 
 def _version(found: str | None, extra: str | None = None) -> Text:
+    """The installed version, or how to install `extra`; only a missing extra is not an error."""
     if found is not None:
         return Text(found)
     advice = f"not installed (pip install 'model-surgery[{extra}]')" if extra else "not installed"
     return Text(advice, style="dim" if extra else "bold red")
-
-
-def _verdict(check: Mapping[str, Any]) -> Text:
-    return Text("works", style="green") if check["works"] else Text("fails", style="bold red")

@@ -1,4 +1,4 @@
-"""What is in a store, for people."""
+"""The views of `surgery results`: groups, variables and comparisons of stores."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from surgery_cli.show.matrix import Order, Surface, matrix_view
 from surgery_cli.show.pieces import count, heading, shape, table
 
 ENTRIES = 12
-"""Entries of an array that a line shows."""
+"""The most entries of an array in one line."""
 
 LETTERS = 72
-"""Letters of text that it shows of them."""
+"""The most characters of these entries."""
 
 
 def summary_dict(summary: GroupSummary) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def summary_dict(summary: GroupSummary) -> dict[str, Any]:
 
 
 def listing(summaries: Sequence[GroupSummary]) -> Iterator[RenderableType]:
-    """One row for each group."""
+    """A row for each group."""
     if not summaries:
         yield Text("The store has no groups.", style="dim")
         return
@@ -61,7 +61,7 @@ def listing(summaries: Sequence[GroupSummary]) -> Iterator[RenderableType]:
 
 
 def size(number: int) -> str:
-    """`12.3 KiB`."""
+    """A number of bytes, as `12.3 KiB`."""
     amount = float(number)
     for unit in ("B", "KiB", "MiB"):
         if amount < 1024:
@@ -71,14 +71,14 @@ def size(number: int) -> str:
 
 
 def surface(order: Order | None, *, verbose: bool) -> Surface:
-    """What stdout can show: colours on a terminal, unless NO_COLOR is set."""
+    """What stdout can show: colors on a terminal, unless NO_COLOR is set."""
     target = console(sys.stdout)
-    colours = target.is_terminal and not target.no_color and target.color_system is not None
-    return Surface(colours=colours, width=target.width if target.is_terminal else WIDE, order=order, everything=verbose)
+    colors = target.is_terminal and not target.no_color and target.color_system is not None
+    return Surface(colors=colors, width=target.width if target.is_terminal else WIDE, order=order, everything=verbose)
 
 
 def superclasses(groups: Sequence[Group]) -> Order | None:
-    """The superclass of each class, from the first group that has one for each."""
+    """The superclass of each class, from the first group with such a variable."""
     for group in groups:
         for variable in group.variables:
             if variable.name == "superclass" and variable.dimensions == ("class",):
@@ -88,7 +88,7 @@ def superclasses(groups: Sequence[Group]) -> Order | None:
 
 
 def group_view(group: Group, where: Surface) -> Iterator[RenderableType]:
-    """A group: its attributes, its variables, its matrices over classes, its provenance."""
+    """A group: its attributes, variables, matrices of classes and provenance."""
     yield heading(group.name, group.kind)
     if group.attributes:
         yield table([(Text(name, style="dim"), str(value)) for name, value in group.attributes.items()])
@@ -102,18 +102,27 @@ def group_view(group: Group, where: Surface) -> Iterator[RenderableType]:
             yield from variable_view(group, item, where)
     if group.provenance:
         yield heading("provenance")
-        yield table([(Text(name, style="dim"), _first_line(text)) for name, text in group.provenance.items()])
+        texts = {name: text.splitlines() or [""] for name, text in group.provenance.items()}
+        yield table(
+            [
+                (Text(name, style="dim"), lines[0] + (f" ... ({len(lines)} lines)" if len(lines) > 1 else ""))
+                for name, lines in texts.items()
+            ]
+        )
 
 
 def variable_view(group: Group, variable: Variable, where: Surface) -> Iterator[RenderableType]:
-    """One variable: a matrix over classes as blocks or as a table, anything else as its numbers."""
+    """One variable: a matrix of classes as blocks or as a table, texts as a list, any other array as numbers."""
     yield heading(f"{group.name}/{variable.name}", variable.long_name)
     labels = class_labels(group, variable)
     if labels is not None:
         yield from matrix_view(np.asarray(variable.data, dtype=np.float64), labels, where)
         return
     if variable.data.dtype.kind == "U" and variable.data.ndim == 1:
-        yield _text_table(group, variable)
+        texts = [Text(text) for text in variable.data.tolist()]
+        found = [item.values for item in group.coordinates if item.name == variable.dimensions[0]]
+        names = [[Text(str(name), style="cyan")] for name in np.asarray(found[0])] if found else [[] for _ in texts]
+        yield table([(*name, text) for name, text in zip(names, texts, strict=True)])
         return
     with np.printoptions(threshold=sys.maxsize if where.everything else 1000, linewidth=min(where.width, 120)):
         yield Padding(Text(str(variable.data)), (0, 0, 0, 2))
@@ -121,17 +130,8 @@ def variable_view(group: Group, variable: Variable, where: Surface) -> Iterator[
         yield Padding(Text(variable.comment, style="dim"), (0, 0, 0, 2))
 
 
-def _text_table(group: Group, variable: Variable) -> RenderableType:
-    """Texts one below the other, with the labels of their dimension if it has some."""
-    texts = [Text(text) for text in variable.data.tolist()]
-    labels = [np.asarray(item.values).tolist() for item in group.coordinates if item.name == variable.dimensions[0]]
-    if not labels:
-        return table([(text,) for text in texts])
-    return table([(Text(str(label), style="cyan"), text) for label, text in zip(labels[0], texts, strict=True)])
-
-
 def class_labels(group: Group, variable: Variable) -> tuple[str, ...] | None:
-    """The names of both axes of a matrix of classes against classes, or None where it is not one."""
+    """The labels of a numeric matrix whose rows and columns have the same labels, or None for other variables."""
     if variable.data.ndim != 2 or variable.data.dtype.kind == "U":
         return None
     known = {item.name: tuple(map(str, np.asarray(item.values))) for item in group.coordinates}
@@ -151,51 +151,44 @@ def comparison_dict(found: Comparison) -> dict[str, Any]:
 
 
 def comparison_view(found: Comparison, first: Path, second: Path) -> Iterator[RenderableType]:
-    """What differs, and by how much."""
+    """The differences between two stores, and the largest difference of each variable."""
     for path, names in ((first, found.only_first), (second, found.only_second)):
         if names:
             yield heading(f"only in {path}", count(len(names), "group"))
             yield Padding(Text(", ".join(names)), (0, 0, 0, 2))
     if found.largest:
         yield heading("largest absolute difference")
-        yield table([(name, _amount(value)) for name, value in found.largest.items()], right=(1,))
+        none = Text("0", style="dim")
+        yield table(
+            [(name, Text(f"{value:.3g}", style="red") if value else none) for name, value in found.largest.items()],
+            right=(1,),
+        )
     if found.differences:
-        yield heading("what differs")
+        yield heading("differences")
         yield table([(f"{item.group}/{item.name}", item.what, item.found) for item in found.differences])
     verdict, style = ("The results are the same.", "bold green") if found.same else ("The results differ.", "bold red")
     yield Text(f"\n{verdict}", style=style)
-
-
-def _amount(value: float) -> Text:
-    return Text("0", style="dim") if value == 0 else Text(f"{value:.3g}", style="red")
 
 
 def _gist(variable: Variable) -> str:
     """A few entries, or the range of many."""
     data = variable.data
     if data.dtype.kind == "U" or variable.flag_meanings:
-        return _listed(_words(variable))
+        words = _words(variable)
+        # As many words as fit into a line, but at least one.
+        shown = list(itertools.accumulate(words[:ENTRIES], lambda line, word: f"{line}, {word}"))
+        fitting = [line for line in shown if len(line) <= LETTERS] or [shorten(words[0], LETTERS, placeholder=" ...")]
+        return fitting[-1] if len(fitting) == len(words) else f"{fitting[-1]}, ..."
     if data.size == 1:
         return f"{data.reshape(-1)[0]:.6g}"
     finite = data[np.isfinite(data)]
     if not finite.size:
-        return "none is finite"
+        return "no finite values"
     odd = "" if finite.size == data.size else f", {data.size - finite.size} not finite"
     return f"{finite.min():.4g} to {finite.max():.4g}{odd}"
 
 
-def _listed(words: list[str]) -> str:
-    """The first words, as many as a line has room for; one at least."""
-    shown = list(itertools.accumulate(words[:ENTRIES], lambda line, word: f"{line}, {word}"))
-    fitting = [line for line in shown if len(line) <= LETTERS] or [shorten(words[0], LETTERS, placeholder=" ...")]
-    return fitting[-1] if len(fitting) == len(words) else f"{fitting[-1]}, ..."
-
-
 def _words(variable: Variable) -> list[str]:
+    """The entries as text; for flags, their meanings."""
     meanings: Mapping[int, str] = dict(enumerate(variable.flag_meanings or ()))
     return [meanings.get(entry, str(entry)) for entry in variable.data.reshape(-1).tolist()]
-
-
-def _first_line(text: str) -> str:
-    lines = text.splitlines() or [""]
-    return lines[0] if len(lines) == 1 else f"{lines[0]} ... ({len(lines)} lines)"

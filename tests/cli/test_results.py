@@ -138,7 +138,7 @@ def test_export(run: Path, tmp_path: Path) -> None:
         (["export", "first", "--csv", "--npz"], "got --csv and --npz"),
         (["export", "first", "--npz"], "expected -o"),
         (["export", "first", "--csv"], "expected -o"),
-        (["export", "first", "--csv", "-o", "first"], "got a folder"),
+        (["export", "first", "--csv", "-o", "first"], "expected a new folder"),
         (["export", "first", "--npz", "-o", "no/where.npz"], "does not exist"),
         (["lst"], "lst"),
     ],
@@ -193,15 +193,15 @@ finally:
 
 
 def drawn(matrix: np.ndarray, names: tuple[str, ...], *, width: int = 80, order: Order | None = None) -> list[str]:
-    """The lines of a matrix on a terminal with colours."""
+    """The lines of a matrix on a terminal with colors."""
     target = Console(force_terminal=True, color_system="truecolor", width=width, legacy_windows=False)
     with target.capture() as captured:
-        for item in matrix_view(matrix, names, Surface(colours=True, width=width, order=order, everything=False)):
+        for item in matrix_view(matrix, names, Surface(colors=True, width=width, order=order, everything=False)):
             target.print(item)
     return captured.get().splitlines()
 
 
-def colours(line: str) -> list[tuple[int, ...]]:
+def colors(line: str) -> list[tuple[int, ...]]:
     """The background of each entry of a line."""
     found = re.findall(r"48;2;(\d+);(\d+);(\d+)m( +)", line)
     return [tuple(map(int, item[:3])) for item in found for _ in range(len(item[3]) // 2)]
@@ -209,7 +209,7 @@ def colours(line: str) -> list[tuple[int, ...]]:
 
 def test_blocks_are_blue_above_zero_and_red_below() -> None:
     lines = drawn(MATRIX, NAMES)
-    row = colours(next(line for line in lines if "cat" in line))
+    row = colors(next(line for line in lines if "cat" in line))
     assert row[1] == (33, 102, 172)
     assert row[0] == row[3]
     assert row[0][0] > row[0][2], "red"
@@ -231,8 +231,8 @@ def test_many_classes_are_drawn_as_means() -> None:
     lines = drawn(matrix, tuple(f"class {number}" for number in range(200)), width=60)
     assert "mean over" in lines[0]
     assert all(len(re.sub(r"\x1b\[[0-9;]*m", "", line)) <= 60 for line in lines)
-    assert colours(lines[1])[0] == (33, 102, 172)
-    assert colours(lines[1])[-1] == (247, 247, 247)
+    assert colors(lines[1])[0] == (33, 102, 172)
+    assert colors(lines[1])[-1] == (247, 247, 247)
 
 
 def test_entries_that_are_no_numbers_are_marked() -> None:

@@ -131,11 +131,11 @@ def test_doctor_is_well() -> None:
     assert "fails" not in result.stdout
 
 
-def test_colours_are_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_colors_are_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "\x1b" not in surgery("certify", *SMALL, code=1).output
     monkeypatch.setenv("NO_COLOR", "1")
-    coloured = CliRunner().invoke(app, ["certify", "nowhere.pt"], color=True)
-    assert "\x1b" not in coloured.stderr
+    colored = CliRunner().invoke(app, ["certify", "nowhere.pt"], color=True)
+    assert "\x1b" not in colored.stderr
 
 
 @pytest.mark.parametrize(
