@@ -124,8 +124,7 @@ def _check(link: Link, tables: Mapping[str, Mapping[str, Any]]) -> tuple[str, st
         return _check_hierarchy(link, tables) if link.reference.or_hierarchy else _missing(link, tables)
     kind = table.get("kind")
     # An unknown kind is a mistake of its own, which is reported there.
-    known = isinstance(kind, str) and (kind in KINDS or reference_of(kind, GROUP) is not None)
-    if known and not _fits(table, link):
+    if isinstance(kind, str) and (kind in KINDS or reference_of(kind, GROUP) is not None) and not _fits(table, link):
         fitting = _of_kind(link, tables)
         near = [name for name in fitting if _names(tables[name], link.target)] or fitting
         return (

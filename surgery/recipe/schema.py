@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Union
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Union
 
 from pydantic import Discriminator, Field, Tag
 
@@ -11,6 +11,7 @@ from surgery.stages.extension import ExtensionStage
 from surgery.stages.fields import Name, Seed, Table
 from surgery.stages.network import DataTable, NetworkTable
 from surgery.stages.registry import KINDS
+from surgery.stages.stage import StageTable
 
 
 def _kind(table: Any) -> str | None:
@@ -19,12 +20,12 @@ def _kind(table: Any) -> str | None:
     return kind if isinstance(kind, str) and kind in KINDS else None if kind is None else "extension"
 
 
-AnyStage = Annotated[
-    Union[  # noqa: UP007 - a union of a tuple has no other spelling
-        tuple(Annotated[table, Tag(kind)] for kind, table in {**KINDS, "extension": ExtensionStage}.items())
-    ],
-    Discriminator(_kind),
-]
+_KINDS = tuple(Annotated[table, Tag(kind)] for kind, table in {**KINDS, "extension": ExtensionStage}.items())
+
+if TYPE_CHECKING:
+    AnyStage = StageTable
+else:  # a union made of the registry is not a static type
+    AnyStage = Annotated[Union[_KINDS], Discriminator(_kind)]  # noqa: UP007
 
 
 class RecipeTable(Table):

@@ -137,6 +137,12 @@ def _kind(table: Any) -> str:
     return kind if isinstance(kind, str) and kind in KINDS else "extension"
 
 
+GradientAttackTable = Annotated[
+    Annotated[PgdTable, Tag("pgd")] | Annotated[FgsmTable, Tag("fgsm")] | Annotated[CwTable, Tag("cw")],
+    Discriminator(lambda table: table.get("kind", "pgd") if isinstance(table, Mapping) else table.kind),
+]
+"""A gradient attack of surgery's own; without `kind`, projected gradient descent."""
+
 AttackTable = Annotated[
     Annotated[PgdTable, Tag("pgd")]
     | Annotated[FgsmTable, Tag("fgsm")]

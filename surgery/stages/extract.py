@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from surgery.graph import load_graph
 from surgery.hierarchy import block_contrast
-from surgery.linear import AffineCertificate, LinearMap, certify, correlate, extract, linearize, spectrum
+from surgery.linear import AffineCertificate, LinearMap, correlate, extract, linearize, spectrum
 from surgery.stages.fields import Reference
 from surgery.stages.findings import Contrast, Finding
 from surgery.stages.sources import Rules, SourceStage
@@ -52,18 +52,21 @@ class ExtractStage(SourceStage):
             assert self.rules is not None, "loading a recipe fills in the rules"
             example = torch.zeros((1, *context.data.input_shape))
             graph = linearize(context.network(self.file, self.network), example, rules=list(self.rules)).module
-        certificate = certify(graph)
         map = extract(
             graph,
             at=self.at,
-            certificate=certificate,
             device=context.device,
             progress=context.steps("pulling classes back to the image"),
         )
+        assert map.certificate is not None, "extraction certifies"
         # At an inner node the rows of W are features, which have no names.
         names = context.data.class_names if self.at is None else row_numbers(len(map.bias))
         return linear_group(
-            map, certificate=certificate, class_names=names, provenance=context.provenance(), name=context.name
+            map,
+            certificate=map.certificate,
+            class_names=names,
+            provenance=context.provenance(),
+            name=context.name,
         )
 
     def draw(self, finished: Finished) -> Figures:

@@ -10,7 +10,7 @@ from surgery.attack import Attack, pgd
 from surgery.attack.engine import Precision
 from surgery.attack.losses import LossName
 from surgery.data import Augmentation
-from surgery.stages.attack_tables import AttackTable, SearchTable
+from surgery.stages.attack_tables import GradientAttackTable, SearchTable
 from surgery.stages.fields import Count, HierarchyReference, Table, ValueTable
 from surgery.train.averaging import Averaging, ExponentialAverage, StochasticAverage
 from surgery.train.config import Optimizer
@@ -261,7 +261,7 @@ class SelectTable(Table):
 
     heading: ClassVar[str] = "`select`"
 
-    attack: AttackTable | None = Field(
+    attack: GradientAttackTable | None = Field(
         default=None, description="The attack under which accuracy decides; natural accuracy by default."
     )
     on: Literal["validation", "test"] = Field(
