@@ -72,9 +72,27 @@ def history(
             panels = [figure.add_subplot()]
         for name in shown:
             _draw(panels[0], 100.0 * rows[name], CURVES[name])
+        if shown:
+            panels[0].set_ylabel("accuracy (percent)")
+            panels[0].set_ylim(-3.0, 103.0)
+            panels[0].set_yticks([0, 25, 50, 75, 100])
         if losses:
             _draw(panels[-1], rows["loss"], _Curve(label="loss", color="black", style="solid", marker="."))
-        _finish(panels, len(next(iter(rows.values()))), best_epoch, accuracies=bool(shown), losses=losses)
+            panels[-1].set_ylabel("loss")
+            low, high = panels[-1].get_ylim()
+            low = min(0.0, low)
+            panels[-1].set_ylim(low, high + 0.05 * (high - low))  # room for a marker at the top
+            panels[-1].yaxis.set_major_locator(MaxNLocator(3))
+        for axes in panels:
+            axes.spines[["right", "top"]].set_visible(False)
+            if best_epoch is not None:
+                line = {"color": "black", "linewidth": 0.8, "linestyle": (0, (1, 1.5)), "zorder": 0, "gid": "best"}
+                axes.axvline(best_epoch, label=f"best epoch: {best_epoch}", **line)
+        panels[-1].set_xlabel("epoch")
+        epochs = len(next(iter(rows.values())))
+        margin = 0.6 if epochs == 1 else min(0.02 * epochs, 0.8)  # less than 1, or there would be a tick at epoch 0
+        panels[-1].set_xlim(1 - margin, epochs + margin)
+        panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         # Above the panels: inside them, the legend would cover the curves of some histories.
         handles, labels = panels[0].get_legend_handles_labels()
         legend_above(figure, handles, labels, title=title, columns=2)
@@ -108,27 +126,3 @@ def _draw(axes: Axes, row: Array, curve: _Curve) -> None:
     style: dict[str, Any] = {"color": curve.color, "linestyle": curve.style, "linewidth": 1.0, "markersize": 2.5}
     style["marker"] = "x" if seen.sum() == 1 and not marker else marker  # a line needs two points
     axes.plot(np.flatnonzero(seen) + 1, row[seen], label=curve.label, **style)
-
-
-def _finish(panels: list[Axes], epochs: int, best_epoch: int | None, *, accuracies: bool, losses: bool) -> None:
-    for axes in panels:
-        axes.spines[["right", "top"]].set_visible(False)
-        if best_epoch is not None:
-            label = f"best epoch: {best_epoch}"
-            axes.axvline(
-                best_epoch, color="black", linewidth=0.8, linestyle=(0, (1, 1.5)), zorder=0, label=label, gid="best"
-            )
-    if accuracies:
-        panels[0].set_ylabel("accuracy (percent)")
-        panels[0].set_ylim(-3.0, 103.0)
-        panels[0].set_yticks([0, 25, 50, 75, 100])
-    if losses:
-        panels[-1].set_ylabel("loss")
-        low, high = panels[-1].get_ylim()
-        low = min(0.0, low)
-        panels[-1].set_ylim(low, high + 0.05 * (high - low))  # room for a marker at the top
-        panels[-1].yaxis.set_major_locator(MaxNLocator(3))
-    panels[-1].set_xlabel("epoch")
-    margin = 0.6 if epochs == 1 else min(0.02 * epochs, 0.8)  # no tick at an epoch 0
-    panels[-1].set_xlim(1 - margin, epochs + margin)
-    panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

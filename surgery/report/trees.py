@@ -37,20 +37,6 @@ def dendrogram(
 
     Raises InputError for a hierarchy without a dendrogram (`spectral`, or a known one), or of other classes.
     """
-    merges = _merges(hierarchy)
-    matrix = square(C, "C", low=-1.0, high=1.0)
-    if len(matrix) != len(hierarchy.class_names):
-        raise InputError(f"expected C of {len(hierarchy.class_names)} classes, as in the hierarchy; got {len(matrix)}")
-    colors = correlation_scale(scale, centered=centered)
-    arrangement = arranged(leaves(hierarchy), hierarchy.class_names, hierarchy)
-    with drawing():
-        figure = blank(width)
-        axes = draw_matrix(figure, matrix, arrangement, colors, title=title, beside=_SHARE)
-        _draw_tree(axes, merges, arrangement)
-        return settle(figure)
-
-
-def _merges(hierarchy: Hierarchy) -> tuple[Merge, ...]:
     if not hierarchy.merges:
         raise InputError(
             f"this hierarchy ({hierarchy.method}) has no dendrogram",
@@ -59,19 +45,30 @@ def _merges(hierarchy: Hierarchy) -> tuple[Merge, ...]:
     heights = np.asarray([merge[2] for merge in hierarchy.merges])
     if not np.isfinite(heights).all() or (heights < 0).any() or (np.diff(heights) < 0).any():
         raise InputError("the merges of this hierarchy: expected finite heights >= 0 in ascending order")
-    return hierarchy.merges
+    matrix = square(C, "C", low=-1.0, high=1.0)
+    if len(matrix) != len(hierarchy.class_names):
+        raise InputError(f"expected C of {len(hierarchy.class_names)} classes, as in the hierarchy; got {len(matrix)}")
+    colors = correlation_scale(scale, centered=centered)
+    arrangement = arranged(leaves(hierarchy), hierarchy.class_names, hierarchy)
+    with drawing():
+        figure = blank(width)
+        axes = draw_matrix(figure, matrix, arrangement, colors, title=title, beside=_SHARE)
+        _draw_tree(axes, hierarchy.merges, arrangement)
+        return settle(figure)
 
 
 def _draw_tree(axes: Axes, merges: tuple[Merge, ...], arrangement: Arrangement) -> None:
     classes = len(arrangement.order)
     tree = axes.inset_axes((1.02, 0.0, _SHARE - 0.04, 1.0))
-    homes = _homes(merges, arrangement)
+    # By cluster number, classes first and then merges: the superclass (None for a merge that spans several), the
+    # middle row, and the height.
+    homes: dict[int, int | None] = dict(zip(arrangement.order, arrangement.superclass or (), strict=True))
     rows = {label: float(row) for row, label in enumerate(arrangement.order)}
     heights = dict.fromkeys(range(classes), 0.0)
     for number, (left, right, height, _) in enumerate(merges, start=classes):
         xs = (heights[left], height, height, heights[right])
         ys = (rows[left], rows[left], rows[right], rows[right])
-        home = homes[number]
+        home = homes[number] = homes[left] if homes[left] == homes[right] else None
         color = OTHER if home is None else superclass_color(arrangement.place_of(home))
         tree.plot(xs, ys, color=color, linewidth=1.0, solid_joinstyle="miter")
         rows[number], heights[number] = (rows[left] + rows[right]) / 2, height
@@ -89,11 +86,3 @@ def _draw_tree(axes: Axes, merges: tuple[Merge, ...], arrangement: Arrangement) 
         below = merges[made - 1][2] if made else 0.0
         tree.axvline((below + merges[made][2]) / 2, color="black", linewidth=0.8, linestyle=(0, (4, 2)), gid="cut")
         tree.set_xlabel(f"height\n(cut in {count})", ha="left", x=0.0)
-
-
-def _homes(merges: tuple[Merge, ...], arrangement: Arrangement) -> dict[int, int | None]:
-    """The superclass of each class and merge, by cluster number; None for a merge that spans several superclasses."""
-    homes: dict[int, int | None] = dict(zip(arrangement.order, arrangement.superclass or (), strict=True))
-    for number, (left, right, _, _) in enumerate(merges, start=len(homes)):
-        homes[number] = homes[left] if homes[left] == homes[right] else None
-    return homes
