@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -14,7 +14,7 @@ import torch
 from torch import fx, nn
 
 from surgery.errors import CertificateError, InputError
-from surgery.graph import Graph, computing, depends_on_input, trace
+from surgery.graph import Graph, computing, trace
 from surgery.linear.certificate import AffineCertificate, certificate_of, offenders
 from surgery.linear.features import node_at
 from surgery.linear.linearization import Linearized, Rules, linearize, traced
@@ -132,11 +132,11 @@ def extract(
     start = time.perf_counter()
     shape = _sizes(output)
     rows = math.prod(shape)
-    waist = _waist(graph, output)
+    single = Transpose(graph, 1, device=device, dtype=dtype)
+    waist = _waist(graph, output, single.dependent)
     basis = output if waist is None else waist
     width = math.prod(_sizes(basis))
-    chunk = _chunk(graph, width, max_memory, device, dtype)
-    single = Transpose(graph, 1, device=device, dtype=dtype)
+    chunk = _chunk(graph, single.dependent, width, max_memory, device, dtype)
     bias = single.value_at_zero(output).reshape(-1).clone()
     mixing = None
     if waist is not None:  # the map from the waist to the output, `(rows, width)`
@@ -217,9 +217,8 @@ def _node(graph: Graph, at: str | None) -> fx.Node:
     return value
 
 
-def _waist(graph: Graph, output: fx.Node) -> fx.Node | None:
+def _waist(graph: Graph, output: fx.Node, dependent: Set[fx.Node]) -> fx.Node | None:
     """The narrowest node that all paths from the input to `output` lead through, if it is narrower than `output`."""
-    dependent = depends_on_input(graph.graph)
     order = {node: index for index, node in enumerate(graph.graph.nodes)}
     best, best_width = None, math.prod(_sizes(output))
     reach = -1  # the last place where a value from before the current node is read
@@ -263,9 +262,15 @@ def _safe_dtype(certificate: AffineCertificate) -> torch.dtype:
     return torch.float64 if extreme > SAFE_RANGE else torch.float32
 
 
-def _chunk(graph: Graph, width: int, max_memory: int | None, device: torch.device, dtype: torch.dtype) -> int:
+def _chunk(
+    graph: Graph,
+    dependent: Set[fx.Node],
+    width: int,
+    max_memory: int | None,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> int:
     """How many cotangents fit: each needs about three values of the widest places at once."""
-    dependent = depends_on_input(graph.graph)
     sizes: list[int] = []
     for node in computing(graph):
         first, second = node.meta["twins"]

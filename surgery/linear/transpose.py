@@ -7,6 +7,7 @@ and linear layers have their transposes written out; every other operation is ch
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -130,25 +131,28 @@ class Transpose:
 
     def _same_shapes(self, total: fx.Node, *items: Any) -> bool:
         """True for a sum without broadcasting, of which every operand gets the cotangent as it is."""
-        shape = self.zeros(total).shape
-        return all(item in self.dependent and self.zeros(item).shape == shape for item in items)
+        shape = self._shape(*total.meta["twins"])
+        return all(item in self.dependent and self._shape(*item.meta["twins"]) == shape for item in items)
 
     def _blank(self, node: fx.Node) -> torch.Tensor:
         """An uninitialized tensor of a node's shape, in memory that all nodes share.
 
         The kernels want the input of a convolution for its shape only, but copy zeros that take no memory.
         """
-        shape = self.zeros(node).shape
-        if self.blank.numel() < shape.numel():
-            self.blank = torch.empty(shape.numel(), dtype=self.dtype, device=self.device)
-        return self.blank[: shape.numel()].view(shape)
+        shape = self._shape(*node.meta["twins"])
+        size = math.prod(shape)
+        if self.blank.numel() < size:
+            self.blank = torch.empty(size, dtype=self.dtype, device=self.device)
+        return self.blank[:size].view(shape)
 
     def _zeros_like(self, first: Any, second: Any) -> Any:
         if isinstance(first, (tuple, list)):
             return tuple(self._zeros_like(a, b) for a, b in zip(first, second, strict=True))
+        return torch.zeros((), dtype=self.dtype, device=self.device).expand(self._shape(first, second))
+
+    def _shape(self, first: torch.Tensor, second: torch.Tensor) -> list[int]:
         # Sizes are linear in the batch; the two known ones are those of batches of two and three.
-        size = [a + (b - a) * (self.count - BATCHES[0]) for a, b in zip(first.shape, second.shape, strict=True)]
-        return torch.zeros((), dtype=self.dtype, device=self.device).expand(size)
+        return [a + (b - a) * (self.count - BATCHES[0]) for a, b in zip(first.shape, second.shape, strict=True)]
 
     def _run(self, node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
         # A cast inside the network, as to half precision, would lose the digits that were asked for.
