@@ -1,1 +1,1 @@
-"""The `surgery` command: parsing, printing and exit codes. What it does is done by the package `surgery`."""
+"""The `surgery` command: parsing, printing and exit codes. The package `surgery` does the work."""

@@ -44,14 +44,14 @@ class Application(TyperGroup):
         """Run the command that `args` name and exit with its code."""
         _never_fail_to_print()
         arguments = list(sys.argv[1:] if args is None else args)
-        # The parser reads them too, but its own errors have to obey them as well.
+        # The parser reads these options too, but they also apply to errors of the parser itself.
         words = arguments[: arguments.index("--")] if "--" in arguments else arguments
         run = partial(super().main, arguments, prog_name, complete_var, standalone_mode=False, **extra)
         sys.exit(int(guarded(run, as_json="--json" in words, debug="--debug" in words)))
 
 
 def _heading(parameter: Any) -> str:
-    """Where a parameter is listed: under its own heading, or with its kind."""
+    """The heading under which a parameter is listed: its own, or that of its kind."""
     return getattr(parameter, "rich_help_panel", None) or _KINDS[parameter.param_type_name]
 
 
@@ -59,7 +59,7 @@ _KINDS = {"argument": "Arguments", "option": OUTPUT}
 
 
 def _never_fail_to_print() -> None:
-    """A stream that cannot encode a sign gets a question mark, not a UnicodeEncodeError half way through a table."""
+    """Let a stream print ? for a character that it cannot encode, instead of raising UnicodeEncodeError in a table."""
     for stream in (sys.stdout, sys.stderr):
         encoding = (getattr(stream, "encoding", None) or "utf-8").lower().replace("-", "")
         if encoding != "utf8" and isinstance(stream, io.TextIOWrapper):

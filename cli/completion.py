@@ -25,7 +25,7 @@ def rulesets(incomplete: str) -> list[str]:
 
 
 def architectures(incomplete: str) -> list[str]:
-    """Surgery's own architectures, and the collections of others."""
+    """Surgery's own architectures, and the prefixes of other collections."""
     return [name for name in (*OWN_ARCHITECTURES, *COLLECTIONS) if name.startswith(incomplete)]
 
 

@@ -25,7 +25,7 @@ WIDE = 10_000
 class Output:
     """The two streams of a command, and the options that change what goes to them.
 
-    `as_json`: stdout carries one JSON object and nothing else. `debug`: stderr says how long each step took.
+    `as_json`: stdout carries one JSON object and nothing else. `debug`: stderr reports how long each step took.
     """
 
     as_json: bool

@@ -14,7 +14,7 @@ SCHEMA = "recipe.schema.json"
 
 
 def copy_recipe(name: str, destination: Path | None, *, force: bool) -> tuple[Path, ...]:
-    """Copy a shipped recipe with all that it includes and the schema; return what was written.
+    """Copy a shipped recipe, the recipes that it includes, and the schema; return the paths written.
 
     Raises InputError, without writing anything, for an unknown recipe, and for a file that would be overwritten unless
     `force` is given.
@@ -32,7 +32,7 @@ def _files(name: str, destination: Path | None) -> dict[Path, bytes]:
     """The content of each file to write. Included recipes keep the names by which they are included."""
     if name not in shipped_names():
         hint = suggest(name, shipped_names()) or f"shipped are {', '.join(shipped_names())}"
-        raise InputError(f"no recipe called {name!r} is shipped", hint=hint)
+        raise InputError(f"unknown shipped recipe {name!r}", hint=hint)
     path = Path(f"{name}.toml") if destination is None else destination
     path = path / f"{name}.toml" if path.is_dir() else path
     if path.suffix != ".toml":

@@ -63,7 +63,7 @@ def problem(error: BaseException) -> Problem:
     kind = type(error).__name__
     if isinstance(error, (OSError, MemoryError)):
         return Problem(type=kind, message=str(error) or "out of memory", hint=None, code=ExitCode.FAILED)
-    hint = "run it with --debug for the traceback, and please report it"
+    hint = "rerun the command with --debug for the traceback, and please report it"
     return Problem(type=kind, message=f"internal error: {kind}: {error}", hint=hint, code=ExitCode.FAILED)
 
 

@@ -1,4 +1,4 @@
-"""Data options of commands to a data set and a device, and warnings of evaluations as the commands print them."""
+"""From data options to a data set and a device; warnings of evaluations in the format of the commands."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ _CONSTANTS = {"true": True, "false": False, "none": None}
 
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions:
-    """The options that say which model is meant, as they were typed."""
+    """The options that select the model, as they were typed."""
 
     path: Path | None
     architecture: str | None = None
@@ -39,13 +39,13 @@ class ModelOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Opened:
-    """A graph and where it came from, in words."""
+    """A graph and its source, in words."""
 
     graph: Graph
     source: str
 
     def as_dict(self) -> dict[str, Any]:
-        """What JSON output says of the model."""
+        """The description of the model in JSON output."""
         from surgery.graph import computing
 
         return {
@@ -61,7 +61,7 @@ class Opened:
 def open_graph(options: ModelOptions, out: Output) -> Opened:
     """Load the model that `options` name and trace it.
 
-    Raises InputError where the options do not make sense, ModelFileError or TraceError.
+    Raises InputError for inconsistent options, ModelFileError or TraceError.
     """
     return graph_of(open_module(options, out), options, out)
 
@@ -161,7 +161,7 @@ def parse_arguments(options: ModelOptions) -> dict[str, Any]:
 
 
 def _value(text: str) -> Any:
-    """A number, true, false, none or a JSON list where it reads as one; otherwise the text itself."""
+    """A number, true, false, none or a JSON list if the text parses as one; otherwise the text itself."""
     if text.lower() in _CONSTANTS:
         return _CONSTANTS[text.lower()]
     try:
@@ -179,10 +179,10 @@ def _shape(loaded: LoadedModel, source: str, options: ModelOptions, out: Output)
     default = default_input_shape(options.architecture, parse_arguments(options)) if options.architecture else None
     shape = loaded.input_shape or default
     if shape is None:
-        raise InputError(f"{source}: the shape of an input is not known", hint="give it, as in --input 3x224x224")
+        raise InputError(f"{source}: the input shape is unknown", hint="give it, as in --input 3x224x224")
     if shape == default:
         sizes = "x".join(str(size) for size in shape)
-        out.note(f"input {sizes}, which {options.architecture} is meant for (--input CxHxW for another)")
+        out.note(f"input {sizes}, the default of {options.architecture} (--input CxHxW for another)")
     return shape
 
 

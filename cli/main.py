@@ -57,7 +57,7 @@ Results go to stdout, messages to stderr. Every command has --json, --debug and 
 app = typer.Typer(
     name="surgery",
     cls=Application,
-    # Without rich: its import alone would take the time that --help has.
+    # Without rich: its import alone takes as long as --help is allowed to take.
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},

@@ -1,4 +1,4 @@
-"""Plan, rewrite, check what was promised, write and print: the steps that `linearize` and `apply` share."""
+"""Plan, rewrite, check the promise, write and print: the steps that `linearize` and `apply` share."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PLAN_FORMATS = (".toml", ".json")
 
 @dataclass(frozen=True, kw_only=True)
 class OutputOptions:
-    """Where the result goes, and how it is printed."""
+    """The destination of the result, and the way in which it is printed."""
 
     output: Path | None
     dry_run: bool
@@ -101,7 +101,7 @@ def _check_destination(wanted: OutputOptions, model: Path | None, out: Output) -
 
 
 def _rehearse(opened: Opened, planned: Plan, promise: Promise | None, wanted: OutputOptions, out: Output) -> Operation:
-    """Carry the edits out on a copy to count operations; nothing is certified, and the plan is written."""
+    """Apply the edits to a copy to count operations; write the plan, and certify nothing."""
     from surgery.linear import offenders
     from surgery.rewrite import apply, save_plan
     from surgery_cli.show.operation import Operation
@@ -157,7 +157,7 @@ def _unexpected(planned: Plan) -> RuleError | None:
         return None
     return RuleError(
         "\n".join(planned.unexpected),
-        hint="--dry-run shows all near misses; --keep-going writes the result all the same",
+        hint="--dry-run shows all near misses; --keep-going writes the result anyway",
     )
 
 
@@ -169,7 +169,7 @@ def _conclude(result: Operation, wanted: OutputOptions, out: Output) -> int:
             out.note("nothing was written (-o FILE writes the result)")
         return ExitCode.DONE
     if wanted.keep_going:
-        written = f"; {result.written} was written all the same" if result.written else ""
+        written = f"; {result.written} was written anyway" if result.written else ""
         out.warn(f"{failure.message}{written}")
         return ExitCode.PARTLY_DONE
     found = problem(failure)

@@ -37,7 +37,7 @@ StageNames = Annotated[
     typer.Option(
         "--stage",
         metavar="NAME",
-        help="Only this stage and those that it reads. Repeatable.  [default: all]",
+        help="Only this stage and its input stages. Repeatable.  [default: all]",
         rich_help_panel=RECIPE,
     ),
 ]
@@ -189,7 +189,7 @@ Download = Annotated[
 Images = Annotated[
     int | None,
     typer.Option(
-        "--images", metavar="N", min=1, help="Number of test images, of each class its share.", rich_help_panel=DATA
+        "--images", metavar="N", min=1, help="Number of test images; each class keeps its share.", rich_help_panel=DATA
     ),
 ]
 

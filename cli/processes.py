@@ -66,7 +66,7 @@ class Others:
                 return
 
     def failure(self) -> SurgeryError:
-        """The error that tells the last output of the first process that failed."""
+        """The error that quotes the last output of the first process that failed."""
         other = next((other for other in self.members if other.failed), self.members[0])
         number, count = self.members.index(other) + 2, len(self.members) + 1
         other.output.seek(0)

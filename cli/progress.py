@@ -49,7 +49,7 @@ def watching(board: Board, out: Output, *, quiet: bool) -> Iterator[Watcher]:
 
 @contextmanager
 def _on_terminal(board: Board) -> Iterator[Watcher]:
-    """The list of stages at the bottom, redrawn as it changes; lines that stay are printed above it."""
+    """The list of stages at the bottom, redrawn as it changes; permanent lines are printed above it."""
     from rich.live import Live
 
     from surgery_cli.show.board import BoardView, lasting_line
@@ -92,7 +92,7 @@ def _every(seconds: float, act: Callable[[], None], lock: threading.Lock) -> Ite
 
 
 def _in_lines(board: Board, say: Callable[[str], None]) -> Listener:
-    """A line for the beginning and the end of each stage and for each epoch; a long stage reports now and then."""
+    """A line for the beginning and the end of each stage and for each epoch; a long stage reports from time to time."""
     from surgery_cli.show.board import progress_words
     from surgery_cli.show.pieces import count
 

@@ -51,7 +51,7 @@ class RunOptions:
 
 
 def open_recipe(options: RunOptions, out: Output) -> Recipe:
-    """The recipe that `options` name, with what they set; raises RecipeError or InputError."""
+    """The recipe that `options` name, with their --set values; raises RecipeError or InputError."""
     overrides = parse_overrides(options.overrides)
     with out.working("loading torch"):
         from surgery.recipe import load_recipe
@@ -76,7 +76,7 @@ def carry_out(
 ) -> Run | None:
     """Run a recipe and show its progress; `command`: the words of the command that resumes it.
 
-    Returns None in a process that only trains with the first one, under a launcher such as `torchrun`.
+    Under a launcher such as `torchrun`, returns None in every process but the first.
     Raises StoppedError if the user stops the run, and what `run_recipe` raises.
     """
     from surgery.run import LostProcessError, wanted_stages
@@ -149,6 +149,6 @@ def _where(board: Board) -> str:
 
 
 def _say_that_it_stops() -> None:
-    """Without a terminal, print a line, without taking a lock; on a terminal the list of stages says it."""
+    """Without a terminal, print a line, without taking a lock; on a terminal the list of stages shows it."""
     if not sys.stderr.isatty():
         os.write(2, b"stopping as soon as no work is lost; a second signal stops at once\n")

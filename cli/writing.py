@@ -46,7 +46,7 @@ def deliver(
     data: Callable[[], Mapping[str, Any]],
     out: Output,
 ) -> None:
-    """Print or write what is wanted: `texts` and `views` make the formats for files and for people, `data` JSON."""
+    """Print or write one format: `texts` and `views` make the formats for files and for people, `data` JSON."""
     if output is not None:
         text = json_text(data()) + "\n" if format == "json" else _text(format, texts, views)
         write_atomically(output, text.encode())

@@ -25,7 +25,7 @@ PlanFile = Annotated[
 ]
 
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Print what would be done, and do nothing.", rich_help_panel=options.RESULT)
+    bool, typer.Option("--dry-run", help="Print the planned edits; do not apply them.", rich_help_panel=options.RESULT)
 ]
 
 

@@ -64,7 +64,7 @@ Restarts = Annotated[
     typer.Option("--restarts", metavar="N", help="Number of random starts of a search.", rich_help_panel=ATTACK),
 ]
 Targeted = Annotated[
-    bool, typer.Option("--targeted", help="Attack towards every other class in turn.", rich_help_panel=ATTACK)
+    bool, typer.Option("--targeted", help="Attack toward every other class in turn.", rich_help_panel=ATTACK)
 ]
 AttackArguments = Annotated[
     list[str] | None,
@@ -126,20 +126,20 @@ def attack(
     factory: options.Factory = None,
     trust_pickle: options.TrustPickle = False,
     device: options.Device = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", metavar="N", min=1, help="Images at a time.")] = 128,
+    batch_size: Annotated[int, typer.Option("--batch-size", metavar="N", min=1, help="Images in a batch.")] = 128,
     precision: Annotated[
-        Literal["auto", "bfloat16", "float32"], typer.Option("--precision", help="Arithmetic of the search.")
+        Literal["auto", "bfloat16", "float32"], typer.Option("--precision", help="Precision of the attack's search.")
     ] = "auto",
     seed: options.Seed = 0,
     verbose: options.Verbose = False,
     as_json: options.AsJson = False,
     debug: options.Debug = False,
 ) -> None:
-    """Measure how robust a model is, with checks.
+    """Measure the robustness of a model, and check the result.
 
-    Natural and robust accuracies come with 95 % intervals and the outcome of every image; --matrix counts into which
-    classes an attack turns the images of each class. Pixels run from 0 to 1, and epsilon and step sizes are in the same
-    unit.
+    The result is the natural and the robust accuracy with 95 % intervals, and the outcome of every image. With --matrix
+    it is the share of images of each class that the attack turns into each other class. Pixels are in [0, 1]; epsilon
+    and step sizes are in the same unit.
 
     \b
     surgery attack model.safetensors --data cifar10 --epsilon 8/255 --steps 20 --step-size 0.003
@@ -252,7 +252,7 @@ def attack(
 def _attacks(
     kinds: list[str], given: Mapping[str, Any], arguments: Mapping[str, Any], *, targeted: bool
 ) -> dict[str, AttackProtocol]:
-    """The attacks by name; each takes the settings that its function has, and every setting has to be taken."""
+    """The attacks by name, each with the settings that its function accepts; raises InputError for other settings."""
     from surgery.attack import attack_from, attack_maker, check_attack_names
     from surgery.errors import InputError
     from surgery.plugins import signature_of
@@ -276,7 +276,7 @@ def _attacks(
     for key in settings:
         if not any(key in keys for keys in known.values()):
             option = f"--attack-arg {key}" if key in arguments else f"--{key.replace('_', '-')}"
-            raise InputError(f"{option} is no setting of {' or '.join(kinds)}", hint=f"omit {option}")
+            raise InputError(f"{option} is not a setting of {' or '.join(kinds)}", hint=f"omit {option}")
     return {
         kind: attack_from(
             {"kind": kind, **{key: value for key, value in settings.items() if key in known[kind]}},

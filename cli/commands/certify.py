@@ -1,4 +1,4 @@
-"""`surgery certify`: is a graph, as it is, affine in its input?"""
+"""`surgery certify`: certify that a graph is affine in its input, without rewriting it."""
 
 from __future__ import annotations
 

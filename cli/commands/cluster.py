@@ -1,4 +1,4 @@
-"""`surgery cluster`: superclasses from the correlations in a store, and how clearly they show."""
+"""`surgery cluster`: superclasses from the correlations in a store, with scores."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Store = Annotated[Path, typer.Argument(metavar="STORE", help="Store that `surgery extract` wrote.")]
 Count = Annotated[
-    str, typer.Option("--superclasses", metavar="N|gap|silhouette", help="How many, or how the number is chosen.")
+    str, typer.Option("--superclasses", metavar="N|gap|silhouette", help="Number of superclasses, or how to choose it.")
 ]
 Reference = Annotated[
     str | None,
@@ -36,12 +36,12 @@ def cluster(
         Literal["average", "complete", "single", "ward", "spectral"],
         typer.Option("--method", help="Linkage, or spectral."),
     ] = "average",
-    centered: Annotated[bool, typer.Option("--centered", help="Cluster the centred correlations.")] = False,
+    centered: Annotated[bool, typer.Option("--centered", help="Cluster the centered correlations.")] = False,
     source: Annotated[
         str, typer.Option("--from", metavar="GROUP", help="Group that holds the correlations.")
     ] = "linear",
     group: Annotated[str, typer.Option("--group", metavar="NAME", help="Name of the group to write.")] = "hierarchy",
-    replace: Annotated[bool, typer.Option("--replace", help="Replace the group if it is there.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace the group if it exists.")] = False,
     as_json: options.AsJson = False,
     debug: options.Debug = False,
 ) -> None:

@@ -45,7 +45,7 @@ def diff(
     as_json: options.AsJson = False,
     debug: options.Debug = False,
 ) -> None:
-    """Compare two graphs: what differs, and by which rule.
+    """Compare two graphs: the differences, by node and by rule.
 
     The model options apply to a file that holds weights only.
 

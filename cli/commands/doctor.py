@@ -1,4 +1,4 @@
-"""`surgery doctor`: print what is installed and check that it works."""
+"""`surgery doctor`: print the installed versions and check that surgery works."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EXTRAS = {"analysis": ("xarray", "h5netcdf"), "timm": ("timm",), "onnx": ("onnx"
 
 
 def doctor(as_json: options.AsJson = False, debug: options.Debug = False) -> int:
-    """Print versions and devices, and check that all works.
+    """Print versions and devices, and check the installation.
 
     Exits with 1 if a check fails.
 
@@ -114,7 +114,7 @@ def _saves() -> str:
         save_graph(graph, path)
         same = torch.equal(load_graph(path)(images), graph(images))
     if not same:
-        raise AssertionError("a saved graph computes something else after loading")
+        raise AssertionError("a saved graph gives other outputs after loading")
     return "bit for bit"
 
 
@@ -130,4 +130,4 @@ CHECKS: dict[str, Callable[[], str]] = {
     "a small network is linearized": _linearizes,
     "a graph is saved and loaded": _saves,
 }
-"""The checks, by what they show."""
+"""The checks, by the statement that each one verifies."""

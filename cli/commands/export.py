@@ -60,7 +60,7 @@ def export(
     surgery results export W.h5 linear --npz -o linear.npz
     """
     chosen = _chosen(csv=csv, json=as_json, npz=npz)
-    # Here --json is a format: the output is the export and no report on it. Errors are JSON, as everywhere.
+    # Here --json is a format: the output is the export itself, not a report on it. Errors are JSON, as everywhere.
     out = Output(as_json=False, debug=debug)
     is_folder = chosen == "csv" and variable is None
     if output is None and (chosen == "npz" or is_folder):
@@ -103,7 +103,7 @@ def holding(groups: Sequence[Group], variable: str) -> Group:
         names = ", ".join(item.name for item in found)
         raise InputError(f"variable {variable!r} is in several groups: {names}", hint="name the group as well")
     known = sorted({item.name for group in groups for item in group.variables})
-    raise InputError(f"there is no variable {variable!r}", hint=f"there are: {', '.join(known) or 'none'}")
+    raise InputError(f"unknown variable {variable!r}", hint=f"known are: {', '.join(known) or 'none'}")
 
 
 def _only(group: Group, variable: str) -> Group:

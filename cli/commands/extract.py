@@ -27,7 +27,7 @@ At = Annotated[
     typer.Option(
         "--at",
         metavar="NODE",
-        help="Map of an inner node or module instead of the output.",
+        help="Extract the map of an inner node or module instead of the map of the output.",
         rich_help_panel=options.RESULT,
     ),
 ]
@@ -52,7 +52,7 @@ Memory = Annotated[
         "--max-memory",
         metavar="GIB",
         min=0.001,
-        help="Memory for products, in GiB.  [default: a quarter of what is free]",
+        help="Memory for products, in GiB.  [default: a quarter of the free memory]",
     ),
 ]
 
@@ -76,10 +76,10 @@ def extract(
     as_json: options.AsJson = False,
     debug: options.Debug = False,
 ) -> None:
-    """Write W and the correlations of a linear sub-network to a store.
+    """Write W and C of a linear sub-network to a store.
 
-    Weight matrix, bias, both kinds of correlation, spectrum and scales make one group. A graph that is affine already
-    is taken as it is; any other model is linearized first.
+    Weight matrix, bias, both kinds of correlation, spectrum and scales make one group. An affine graph is used
+    unchanged; any other model is linearized first.
 
     \b
     surgery extract linear.safetensors -o W.h5
@@ -130,7 +130,7 @@ def extract(
             max_memory=None if max_memory is None else int(max_memory * 2**30),
             progress=progress,
         )
-    assert map.certificate is not None, "extraction certifies"
+    assert map.certificate is not None, "every extraction has a certificate"
     written = linear_group(
         map,
         certificate=map.certificate,

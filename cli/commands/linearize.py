@@ -15,7 +15,7 @@ from surgery_cli.operating import OutputOptions, by_rules, operate
 DryRun = Annotated[
     bool,
     typer.Option(
-        "--plan", "--dry-run", help="Print what would be done, and do nothing.", rich_help_panel=options.RESULT
+        "--plan", "--dry-run", help="Print the planned edits; do not apply them.", rich_help_panel=options.RESULT
     ),
 ]
 

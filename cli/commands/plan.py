@@ -25,7 +25,7 @@ def plan(
     """Show what a run of a recipe would do.
 
     Each stage is listed with its state, the reason for it, its parameters and its cost: about how many images go
-    forward and back through a network. Nothing is run, downloaded, imported or written.
+    forward and backward through a network. Nothing is run, downloaded, imported or written.
 
     \b
     surgery plan quickstart
@@ -73,12 +73,12 @@ def show_plan(given: RunOptions, out: Output, *, verbose: bool) -> None:
 
 
 def _data(recipe: Recipe) -> tuple[Dataset | None, str | None]:
-    """The data of a recipe, or why they cannot be loaded."""
+    """The data of a recipe, or the reason why they cannot be loaded."""
     from surgery.data.sources import user_reference
     from surgery.errors import InputError
 
     if user_reference(recipe.data.name) is not None:
-        return None, f"{recipe.data.name} is code of yours, which only a run imports"
+        return None, f"{recipe.data.name} is your own code, which only a run imports"
     try:
         return recipe.data.load(), None
     except InputError as error:

@@ -30,7 +30,7 @@ Shipped = Annotated[
 
 @recipes.callback(invoke_without_command=True)
 def _recipes(context: typer.Context) -> None:
-    """Look at recipes: list, show, copy, check, schema.
+    """List, show, copy and check recipes, and print their schema.
 
     \b
     surgery recipes ls
@@ -65,7 +65,7 @@ def ls(as_json: options.AsJson = False, debug: options.Debug = False) -> None:
 def show(
     name: options.RecipeName,
     overrides: options.Overrides = None,
-    whole: Annotated[bool, typer.Option("--whole", help="With its includes and --set, as a run keeps it.")] = False,
+    whole: Annotated[bool, typer.Option("--whole", help="With its includes and --set, as a run saves it.")] = False,
     as_json: options.AsJson = False,
     debug: options.Debug = False,
 ) -> None:
@@ -105,9 +105,9 @@ def cp(
     as_json: options.AsJson = False,
     debug: options.Debug = False,
 ) -> None:
-    """Copy a shipped recipe, to change it.
+    """Copy a shipped recipe for editing.
 
-    The recipes that it includes are copied as well, and the schema with which editors complete and check recipes.
+    The recipes that it includes are copied too, and the schema, by which editors complete and check recipes.
 
     \b
     surgery recipes cp quickstart
@@ -140,7 +140,7 @@ def check(
 ) -> int:
     """Check recipes without running them.
 
-    Prints everything that is wrong at once, each with its place (exit code 2), or the stages of what is sound.
+    Prints all mistakes with their positions (exit code 2), and the stages of each recipe without mistakes.
 
     \b
     surgery recipes check mine.toml

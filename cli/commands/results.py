@@ -96,7 +96,7 @@ def show(
 @results.command("compare", cls=Command)
 def compare(
     first: Annotated[Path, typer.Argument(metavar="A", help="A store (.h5), or a run folder.", show_default=False)],
-    second: Annotated[Path, typer.Argument(metavar="B", help="The one to compare it with.", show_default=False)],
+    second: Annotated[Path, typer.Argument(metavar="B", help="The store to compare it with.", show_default=False)],
     as_json: options.AsJson = False,
     debug: options.Debug = False,
 ) -> int:

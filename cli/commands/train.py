@@ -1,4 +1,4 @@
-"""`surgery train`: the training stages of a recipe, in several processes where that is asked for."""
+"""`surgery train`: the training stages of a recipe, in several processes on request."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ RecipeOption = Annotated[
 Processes = Annotated[
     int,
     typer.Option(
-        "--nproc", metavar="N", min=1, help="Processes that share each batch, with a GPU each where there are any."
+        "--nproc", metavar="N", min=1, help="Processes that share each batch, each with its own GPU if there are GPUs."
     ),
 ]
 
@@ -49,8 +49,8 @@ def train(
 ) -> None:
     """Run the training stages of a recipe.
 
-    Stages that they read, as for the hierarchy of the cluster penalty, are run too. The run folder is that of surgery
-    run, which runs the other stages later. With --nproc, or under torchrun, several processes train together.
+    Their input stages are run too, for example for the hierarchy of the cluster penalty. The run folder is that of
+    surgery run, which runs the other stages later. With --nproc, or under torchrun, several processes train together.
 
     \b
     surgery train --recipe quickstart
@@ -91,7 +91,7 @@ def train(
 
 
 def _training_stages(recipe: Recipe, names: tuple[str, ...]) -> tuple[str, ...]:
-    """The training stages that are meant, all by default; raises InputError for others."""
+    """The selected training stages, all by default; raises InputError for others."""
     from surgery.errors import InputError, suggest
 
     stages = [stage for stage in recipe.stages if stage.kind == "train"]
@@ -99,7 +99,7 @@ def _training_stages(recipe: Recipe, names: tuple[str, ...]) -> tuple[str, ...]:
     for name in names:
         if name not in known:
             hint = suggest(name, known) or (f"training stages are {', '.join(known)}" if known else None)
-            raise InputError(f"--stage {name}: no training stage of {recipe.name} is called that", hint=hint)
+            raise InputError(f"--stage {name}: unknown training stage of {recipe.name}", hint=hint)
     if not stages:
-        raise InputError(f"{recipe.source}: no stage of it trains a network")
+        raise InputError(f"{recipe.source}: the recipe has no training stage")
     return names or tuple(stage.name for stage in stages)

@@ -23,7 +23,7 @@ SIGNS = {
     "stopped": ("■", "yellow"),
     "failed": ("✗", "bold red"),
 }
-"""A sign and its style for each state except `running`, whose sign turns."""
+"""A sign and its style for each state except `running`, whose sign is animated."""
 
 _TURNING = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 
@@ -34,7 +34,7 @@ LINES_ABOVE = 10
 """Lines of a terminal that the list leaves free for the text above it."""
 
 FEWEST = 5
-"""Stages that are listed even if the terminal is lower."""
+"""The smallest number of stages that are listed, even on a terminal with fewer lines."""
 
 
 @dataclass(kw_only=True)
@@ -129,7 +129,7 @@ def window(rows: Sequence[Row], fit: int) -> tuple[int, int]:
 
 
 def lasting_line(name: str, text: str) -> Text:
-    """A line that stays, such as that of an epoch."""
+    """A permanent line, such as that of an epoch."""
     line = Text(f"{name}  " if name else "", style="cyan")
     return line.append(text, style="yellow" if text.startswith("warning:") else "default")
 

@@ -34,7 +34,7 @@ class Order:
 
 @dataclass(frozen=True, kw_only=True)
 class Surface:
-    """The output: has it colors, its width in characters, the order of classes, and whether all numbers are shown."""
+    """The output: whether it has colors, its width in characters, the order of classes, whether to show all numbers."""
 
     colors: bool
     width: int

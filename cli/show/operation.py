@@ -1,4 +1,4 @@
-"""What `linearize` and `apply` did, or would do: counts, edits by rule, near misses, and whether a promise is kept."""
+"""Results of `linearize` and `apply`, or of a dry run: counts, edits by rule, near misses, and the promise."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ RUNGS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Operation:
-    """What was done to a graph, and whether the result keeps what was promised for it.
+    """The edits of a graph, and whether the result keeps the promise.
 
     A dry run has no checks, only the `offenders` that would be left. `failure` says which promise is broken, or which
     rule did not fire as it expects.
@@ -150,7 +150,7 @@ def _edits_view(result: Operation) -> Iterator[RenderableType]:
 
 
 def _edit_row(edit: Edit) -> tuple[RenderableType, ...]:
-    """Where, the operations removed and those added; if none is added, the node that is read instead."""
+    """The position, the operations removed and those added; if none is added, the node that is read instead."""
     what = Text(" ".join(operation for _, operation in edit.removed), style="red").append("  ->  ", style="default")
     what.append(" ".join(operation for _, operation in edit.added), style="green")
     what.append("" if edit.added else edit.into, style="default")

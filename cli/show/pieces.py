@@ -1,4 +1,4 @@
-"""Small things that the views share: colours, numbers, headings, tables without lines."""
+"""Small parts that the views share: colors, numbers, headings, tables without lines."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ KIND_STYLES = {
     "reduction": "yellow",
     "arithmetic": "dark_orange",
 }
-"""How operations are coloured by their first kind, near to the colours of the SVG; what moves values is plain."""
+"""Colors of operations by their first kind, similar to those of the SVG; operations that only move values are plain."""
 
 _LEVELS = "▁▂▃▄▅▆▇█"
 
 
 def heading(text: str, remark: str = "") -> Text:
-    """A bold line that opens a section, with a dim remark behind it."""
+    """A bold line that opens a section, with a dim remark after it."""
     line = Text(text, style="bold")
     if remark:
         line.append(f"  {remark}", style="not bold dim")
@@ -42,7 +42,7 @@ def table(
     """Rows under each other without lines; the columns in `right` are aligned to the right. Nothing is ever cut off."""
     result = Table(box=None, show_header=bool(head), padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
     cells = [list(row) for row in rows]
-    # A column of nothing would have no width, which rich then takes from another one.
+    # Rich would give an empty column no width, and then take width from another column.
     columns = [index for index in range(len(cells[0]) if cells else 0) if any(str(row[index]) for row in cells)]
     for index in columns:
         result.add_column(
@@ -57,7 +57,7 @@ def table(
 
 
 def kind_style(kind: str) -> str:
-    """The colour of an operation's kind."""
+    """The color of an operation's kind."""
     return KIND_STYLES.get(kind, "")
 
 
@@ -67,7 +67,7 @@ def count(number: int, noun: str) -> str:
 
 
 def change(before: int, after: int) -> tuple[str, str, Text]:
-    """The cells of a table of counts: before, after, and the difference in colour."""
+    """The cells of a table of counts: before, after, and the difference in color."""
     style = "red" if after < before else "green"
     return str(before), str(after), Text(f"{after - before:+}" if after != before else "", style=style)
 
@@ -78,7 +78,7 @@ def shape(sizes: Sequence[int | str]) -> str:
 
 
 def sparkline(values: Sequence[float], width: int = 48) -> str:
-    """Values over the network in one line, on a logarithmic scale; what is zero or not finite is marked."""
+    """Values over the network in one line, on a logarithmic scale; zeros and values that are not finite are marked."""
     if len(values) > width:
         values = [values[index * len(values) // width] for index in range(width)]
     logs = [math.log10(value) if math.isfinite(value) and value > 0 else None for value in values]

@@ -111,7 +111,7 @@ def _parameters(recipe: Recipe, stage: PreviewedStage, *, verbose: bool) -> dict
 
 
 def readable(value: Any, name: str = "") -> Any:
-    """A value as people write it: sizes of attacks in 255ths where they are whole numbers of them; None is left out."""
+    """A value as people write it: sizes of attacks in 255ths if they are whole multiples; None is omitted."""
     if isinstance(value, Mapping):
         return {key: readable(item, key) for key, item in value.items() if item is not None}
     if isinstance(value, (list, tuple)):

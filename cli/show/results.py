@@ -71,7 +71,7 @@ def size(number: int) -> str:
 
 
 def surface(order: Order | None, *, verbose: bool) -> Surface:
-    """What stdout can show: colors on a terminal, unless NO_COLOR is set."""
+    """The capabilities of stdout: colors on a terminal, unless NO_COLOR is set."""
     target = console(sys.stdout)
     colors = target.is_terminal and not target.no_color and target.color_system is not None
     return Surface(colors=colors, width=target.width if target.is_terminal else WIDE, order=order, everything=verbose)

@@ -1,4 +1,4 @@
-"""What a run found, as text and as plain values."""
+"""The findings of a run, as text and as plain values."""
 
 from __future__ import annotations
 
@@ -50,19 +50,19 @@ def run_dict(recipe: Recipe, run: Run) -> dict[str, Any]:
 
 
 def _sections() -> list[str]:
-    """The keys of all sections, those without findings among them, in the order in which they are shown."""
+    """The keys of all sections, also of those without findings, in the order in which they are shown."""
     sections = {section.key: section for table in KINDS.values() for section in table.sections}
     return sorted(sections, key=lambda key: sections[key].place)
 
 
 def summary_view(summary: Summary, *, verbose: bool) -> Iterator[RenderableType]:
-    """What a run found, section by section."""
+    """The findings of a run, section by section."""
     for section in summary.sections():
         yield from _section(section, summary.of(section), verbose=verbose)
 
 
 def training_view(recipe: Recipe, run: Run) -> Iterator[RenderableType]:
-    """A row for each network: its best epoch, and its accuracy then on the images that selected it."""
+    """A row for each network: its best epoch, and its accuracy after that epoch on the images that selected it."""
     rows = [_training_dict(run, group) for group in _trainings(recipe, run)]
     yield heading("Trained", "accuracy after the best epoch, on the images that selected it")
     yield table(
@@ -82,7 +82,7 @@ def training_view(recipe: Recipe, run: Run) -> Iterator[RenderableType]:
 
 
 def whereabouts(recipe: Recipe, run: Run) -> Iterator[RenderableType]:
-    """Where the store and the figures are, and commands that show more."""
+    """The paths of the store and the figures, and commands that show more."""
     figures = figures_of(recipe, run)
     rows = [("store", f"{run.folder.store}  ({size(run.folder.store.stat().st_size)})")]
     if figures:
@@ -104,7 +104,7 @@ def _section(section: Section, found: Sequence[Finding], *, verbose: bool) -> It
     grid = section.grid(found)
     rows = grid.rows if verbose or grid.shown is None else grid.rows[: grid.shown]
     yield heading(section.title, grid.note)
-    if len(grid.rows[0]) == 1:  # sentences, which may be longer than a line
+    if all(len(row) == 1 for row in grid.rows):  # sentences, which may be longer than a line
         yield from (Padding(_cell(cell), (0, 0, 0, 2)) for (cell,) in rows)
     else:
         yield table(_fitting([tuple(_cell(cell) for cell in row) for row in rows]), head=grid.head, right=grid.right)

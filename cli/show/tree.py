@@ -37,7 +37,7 @@ def _row(line: Line, *, verbose: bool) -> list[RenderableType]:
 
 
 def _grow(branch: Tree, module: ModuleTree, *, depth: int | None, fold: bool) -> None:
-    """Add what is in `module`, with one line for modules that repeat the one before them."""
+    """Add the content of `module`, with one line for modules that repeat the one before them."""
     for _, group in groupby(module.content, key=_signature):
         first, *others = group
         _add(branch, first, module, depth=depth, fold=fold)
@@ -70,7 +70,7 @@ def _title(module: ModuleTree) -> Text:
 
 
 def _line(line: Line, inside: ModuleTree) -> Text:
-    """One operation: the module that it is the whole of, if any, what it does, and what comes out."""
+    """One operation: the module that consists of it alone, if any, its call, and its output shape."""
     module = line.module_path.removeprefix(inside.path).removeprefix(".")
     result = Text().append(f"{module}  " if module else "", style="bold").append_text(_operation(line))
     result.append(f"  {line.shape}")
@@ -92,7 +92,7 @@ def _operation(line: Line) -> Text:
 
 
 def _signature(part: Line | ModuleTree) -> object:
-    """What two modules share that do the same to values of the same shape; a line is like no other."""
+    """A key that is equal for modules with the same operations on the same shapes, and different for every line."""
     if isinstance(part, Line):
         return part.name
     return tuple(

@@ -131,8 +131,8 @@ def test_export(run: Path, tmp_path: Path) -> None:
     [
         (["ls", "nowhere.h5"], "no such file"),
         (["show", "first", "linaer"], "did you mean 'linear'"),
-        (["show", "first", "--variable", "wieght"], "there are: correlation, superclass, weight"),
-        (["show", "first", "linear", "--variable", "superclass"], "there are: correlation, weight"),
+        (["show", "first", "--variable", "wieght"], "known are: correlation, superclass, weight"),
+        (["show", "first", "linear", "--variable", "superclass"], "known are: correlation, weight"),
         (["compare", "first"], "Missing argument 'B'"),
         (["export", "first"], "--csv, --json, --npz; got none"),
         (["export", "first", "--csv", "--npz"], "got --csv and --npz"),
@@ -241,7 +241,7 @@ def test_entries_that_are_no_numbers_are_marked() -> None:
 
 
 def test_wide_and_long_names_keep_the_blocks_in_line() -> None:
-    lines = drawn(np.eye(3), ("犬 🐕", "plane", "a name that is far too long to stand beside a row"))
+    lines = drawn(np.eye(3), ("犬 🐕", "plane", "a name that is far too long to stand next to a row"))
     bare = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in lines[:3]]
     assert {cell_len(line) for line in bare} == {2 + 20 + 1 + 2 * 3}
     assert bare[2].startswith("  a name that is far …")

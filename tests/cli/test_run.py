@@ -1,4 +1,4 @@
-"""`surgery run` and `surgery plan`: what they print, what they write, and how a run stops and goes on."""
+"""`surgery run` and `surgery plan`: what they print, what they write, and how a run stops and resumes."""
 
 from __future__ import annotations
 
