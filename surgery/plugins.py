@@ -16,7 +16,7 @@ import os
 import re
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from importlib.machinery import ModuleSpec
@@ -186,9 +186,16 @@ def _file_of(module: str, reference: str) -> Path:
         for end in range(1, len(parts) + 1):
             name = ".".join(parts[:end])
             importlib.invalidate_caches()
-            specs = (finder.find_spec(name, search) for finder in sys.meta_path if hasattr(finder, "find_spec"))
-            spec = next((found for found in specs if found is not None), None)
+            spec = None
+            for finder in sys.meta_path:
+                # A folder without __init__.py inside such a folder needs its parent imported: Python raises KeyError.
+                with suppress(KeyError):
+                    spec = spec or (finder.find_spec(name, search) if hasattr(finder, "find_spec") else None)
             if spec is None:
+                folders = [Path(folder) / parts[end - 1] for folder in search or ()]
+                search = [str(folder) for folder in folders if folder.is_dir()]
+                if search and end < len(parts):
+                    continue
                 raise InputError(
                     f"{reference}: no module {name!r} was found", hint="is it installed, or in this folder?"
                 )
@@ -229,10 +236,29 @@ def _bound_by(statement: ast.stmt) -> list[str]:
 
 
 def _of_class(node: ast.ClassDef) -> Signature | None:
+    decorators = [ast.unparse(item).partition("(")[0].rpartition(".")[2] for item in node.decorator_list]
+    if decorators == ["dataclass"] and not node.bases:
+        return _of_dataclass(node)
     for item in node.body:
         if isinstance(item, ast.FunctionDef) and item.name == "__init__":
             return _of_function(item.args, skip=1)
     return None
+
+
+def _of_dataclass(node: ast.ClassDef) -> Signature | None:
+    """The signature of the constructor that `dataclass` makes; None where a field is made by a call, such as `field`."""
+    required, optional = list[str](), list[str]()
+    for item in node.body:
+        if isinstance(item, ast.FunctionDef) and item.name == "__init__":
+            return _of_function(item.args, skip=1)
+        if not (isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)):
+            continue
+        if isinstance(item.value, ast.Call):
+            return None
+        kind = ast.unparse(item.annotation).strip("'\"").rpartition("[")[0] or ast.unparse(item.annotation)
+        if not kind.endswith(("ClassVar", "KW_ONLY")):
+            (required if item.value is None else optional).append(item.target.id)
+    return Signature(required=tuple(required), optional=tuple(optional), open_ended=False)
 
 
 def _of_function(arguments: ast.arguments, *, skip: int) -> Signature:

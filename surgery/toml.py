@@ -1,7 +1,7 @@
 """TOML with the position of every key, value and element, so that errors can point with a caret.
 
-The standard library parses and refuses, but keeps no positions. A second pass over the text that it accepted finds
-them, at any depth of inline tables and lists; it need not check anything again.
+The standard library parses the text and refuses mistakes, but keeps no positions. A second pass over the accepted text
+finds them, at any depth of inline tables and lists, without further checks.
 """
 
 from __future__ import annotations

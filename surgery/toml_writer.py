@@ -53,5 +53,5 @@ def _key(name: str) -> str:
 
 
 def _text(text: str) -> str:
-    """JSON's strings are TOML's, but for the one control character that JSON lets stand."""
+    """A JSON string is a TOML string, except for the one control character that JSON does not escape."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,4 +1,4 @@
-"""The code in README and docs runs as it stands there, and prints what tutorials say it prints."""
+"""The code in README and docs runs unchanged, and prints the output that tutorials show."""
 
 import re
 import shlex
@@ -65,7 +65,7 @@ def test_a_tutorial_runs_from_its_first_line_to_its_last(page, tmp_path, monkeyp
 
 
 def session(text):
-    """Run the lines after `$`; lines after them are printed in that order. `...` stands for anything, `$?` as ever."""
+    """Run the lines after `$`; lines after them are printed in that order. `...` matches anything."""
     steps = re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", text, re.MULTILINE)
     for (command, shown), following in zip(steps, [*steps[1:], ("", "")], strict=True):
         if command == "echo $?":

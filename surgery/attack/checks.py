@@ -44,7 +44,7 @@ def warn(checks: Iterable[Check]) -> None:
 
 
 def check_mode(model: nn.Module, reference: Function, images: Tensor, *, name: str, came: str) -> Check:
-    """Is every module in evaluation mode before, during and after a forward? `came` is the detail if it passes."""
+    """Is every module in evaluation mode before, during and after a forward pass? `came` is the detail if it passes."""
     before = training_modules(model)
     during = training_during(model, lambda: reference(images))
     wrong = list(dict.fromkeys([*before, *during, *training_modules(model)]))
@@ -129,7 +129,7 @@ MASKED = 0.1
 def check_epsilon_zero(
     target: Target, images: Tensor, labels: Tensor, attacks: Mapping[str, AttackProtocol], *, seed: int
 ) -> Check:
-    """Does an attack of size zero change nothing? Attacks whose epsilon is no field of a dataclass are not run."""
+    """Does an attack of size zero change nothing? Attacks without a dataclass field `epsilon` are not run."""
     clean = target.predict(images)
     changed, refused = [], []
     for name, attack in attacks.items():
@@ -155,7 +155,7 @@ def check_epsilon_zero(
 
 
 def check_more_steps(target: Target, images: Tensor, labels: Tensor, name: str, attack: Attack, *, seed: int) -> Check:
-    """Do twice the steps leave as few images right, up to noise? If not, the loss leads the search astray."""
+    """Do twice the steps leave as few images right, up to noise? If not, the loss misleads the search."""
     loss = LOSSES[attack.loss]
     start = random_start(images, attack, generator_of(images, seed).stream(0))
 

@@ -1,4 +1,4 @@
-"""Image files to uint8 tensors, decoded once: in threads, with a cache beside the files.
+"""Image files to uint8 tensors, decoded once: in threads, with a cache next to the files.
 
 Threads are enough, because reading waits for the disk and Pillow's decoders release the interpreter's lock.
 """
@@ -32,7 +32,7 @@ _CHUNK = 128
 """Images for one task of a thread: a task for each image would cost more than decoding a small one."""
 
 _VERSION = 1
-"""Of the cache: increased when the same files would be decoded to other tensors."""
+"""Version of the cache: increased when the same files would be decoded to other tensors."""
 
 _logger = logging.getLogger(__name__)
 
@@ -163,5 +163,5 @@ def _save(path: Path, tensors: dict[str, Tensor]) -> None:
     except (OSError, SafetensorError) as error:
         _logger.info("%s: decoded images are not kept: %s", path.parent, error)
     finally:
-        with suppress(OSError):  # a folder that cannot be written has no draft either
+        with suppress(OSError):  # there is no draft if the folder cannot be written
             draft.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Data sets that other packages read: CIFAR-10, CIFAR-100 and STL-10 by torchvision, digits by scikit-learn.
+"""Data sets that are read by other packages: CIFAR-10, CIFAR-100 and STL-10 by torchvision, digits by scikit-learn.
 
 The first three may also be a tree of image folders.
 """
@@ -58,7 +58,7 @@ def published(name: str, *, root: Path, download: bool = False, image_size: int 
     tree = next((place for place in places if (place / "train").is_dir()), None)
     if place is None and tree is None and not download:
         raise InputError(
-            f"{root}: {source.title} is not here: expected {source.folder}/ or train/<class>/, here or in {name}/",
+            f"{root}: {source.title} not found: expected {source.folder}/ or train/<class>/, here or in {name}/",
             hint="download=True downloads it; root=... or the variable SURGERY_DATA names its folder",
         )
     if place is None and tree is not None and not download:

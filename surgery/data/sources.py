@@ -97,7 +97,7 @@ def data_root(root: str | Path | None) -> Path:
 def user_reference(name: str) -> str | None:
     """The reference `package.module:name` of a user's data set; None for every other name.
 
-    A name that an installed package registers stands for its reference; surgery's own names come first.
+    A name that an installed package registers is replaced by its reference; surgery's own names come first.
     """
     return None if name in SOURCES else plugins.reference_of(name, GROUP)
 

@@ -1,4 +1,4 @@
-"""Trace a module, name its operations, look at it, compare two, save one."""
+"""Trace a model; view, compare and save its graph."""
 
 from surgery.graph.builder import Builder as Builder
 from surgery.graph.builder import Place as Place

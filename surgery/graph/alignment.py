@@ -15,7 +15,7 @@ from surgery.graph.nodes import operation_name
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """A node before, a node after, or both, where they are the same; `rule` is what added or removed it."""
+    """A node of the first graph, a node of the second, or both if they are the same; `rule` added or removed it."""
 
     before: fx.Node | None
     after: fx.Node | None
@@ -34,9 +34,9 @@ class Pair:
 
 
 def align(before: Graph, after: Graph) -> tuple[Pair, ...]:
-    """Say which nodes (parameters apart) are the same, in an order that keeps both orders of execution.
+    """Pair the nodes (without parameters) that are the same, in an order that keeps both orders of execution.
 
-    Where the log of one graph continues that of the other, the edits say it exactly, and which rule did it. Otherwise
+    Where the log of one graph continues that of the other, the edits give the exact pairs and rules. Otherwise
     the sequences of module paths and operations are aligned.
     """
     matching = _by_log(before, after) or _flipped(_by_log(after, before))
@@ -50,7 +50,7 @@ def align(before: Graph, after: Graph) -> tuple[Pair, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Matching:
-    """Which node after is which node before, and the rules that added or removed the others."""
+    """For each common node after, its node before; and the rules that added or removed the other nodes."""
 
     same: Mapping[fx.Node, fx.Node]
     rules: Mapping[fx.Node, str | None]

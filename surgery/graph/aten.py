@@ -28,7 +28,7 @@ def _batch_norm(builder: Builder, named: dict[str, Any]) -> Any:
 
 
 def _first_output(read: AtenReader) -> AtenReader:
-    """Decomposed programs return saved statistics behind the result; only the result is ever read in inference."""
+    """Decomposed programs return saved statistics after the result; inference reads only the result."""
     return lambda builder, named: (read(builder, named), None, None)
 
 

@@ -1,4 +1,4 @@
-"""Binding the arguments of a spelling to an operation: other names, other orders, integers that come one by one."""
+"""Binding the arguments of a spelling to an operation: other names, other orders, integers given one by one."""
 
 from __future__ import annotations
 
@@ -122,10 +122,10 @@ REFUSED: Mapping[str, Any] = {
     "scale": 1,
     "input_scale": 1,
 }
-"""Arguments that are understood only with this value."""
+"""Arguments that are supported only with this value."""
 
 VARIADIC = frozenset(("reshape", "permute", "expand", "repeat", "flip", "tile"))
-"""Operations whose integers may come one by one."""
+"""Operations whose integers may be given one by one."""
 
 
 def call_named(builder: Builder, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> fx.Node:

@@ -1,6 +1,6 @@
 """Building graphs in normal form: one place that makes nodes, completes attributes and computes shapes.
 
-Used by the normalizer for traced models and by the rewriter for what rules put in.
+Used by the normalizer for traced models and by the rewriter for the nodes that rules write.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Place:
 
 
 class UnsupportedError(Exception):
-    """The vocabulary has no word for what a traced node does, or not in the form used."""
+    """The vocabulary has no operation for a traced node, or not for the form of its call."""
 
 
 class Builder:
@@ -90,13 +90,13 @@ class Builder:
     def foreign(
         self, overload: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, label: str | None = None
     ) -> fx.Node:
-        """Append a call of an ATen overload that the vocabulary has no word for."""
+        """Append a call of an ATen overload that is not in the vocabulary."""
         value = shapes.run(overload, tuple(map(twins_of, args)), {key: twins_of(item) for key, item in kwargs.items()})
         node = self.graph.create_node("call_function", overload, args, kwargs, name=label)
         return self._describe(node, str(overload), "unknown", value)
 
     def _label(self, operation: str) -> str:
-        """Name a node for its module, and for its operation too where the module holds others."""
+        """Name a node after its module, and after its operation too if the module has other nodes."""
         path = self.place.module_path
         parts = [operation] if not path else [path, operation] if path in self.containers else [path]
         return "_".join(parts).replace(".", "_")
@@ -167,7 +167,7 @@ def _spread(value: Any, rank: int) -> Any:
 
 
 def refresh(graph: fx.Graph) -> None:
-    """Recompute the shapes of all calls, after the shape of one that others read has changed."""
+    """Recompute the shapes of all calls, after the shape of a node that others read has changed."""
     for node in graph.nodes:
         if node.op != "call_function":
             continue

@@ -21,7 +21,7 @@ _IMAGES = 2
 
 
 class DisagreementError(Exception):
-    """A graph computes something else than its model on the same images; `place` is where they part."""
+    """A graph and its model give different outputs for the same images; `place` names the first difference."""
 
     def __init__(self, place: Place, message: str) -> None:
         super().__init__(message)
@@ -62,11 +62,11 @@ def run(model: nn.Module, images: Tensor, *, seed: int = 0) -> list[Any]:
 
 
 def check_agreement(graph: Graph, model: nn.Module, expected: Sample) -> None:
-    """Raise DisagreementError where `graph` does not compute what `model` does, naming where the two part.
+    """Raise DisagreementError where `graph` does not compute what `model` does, naming the first difference.
 
     Outputs have to agree up to the square root of the machine precision of the coarsest dtype in the graph (3e-4 of the
     largest output in float32): the graph writes attention out and `torch.export` decomposes operations, which rounds
-    differently. Values that are not a number have to be so in both.
+    differently. NaN has to be in the same places in both.
     """
     tolerance = _tolerance(graph, expected)
     reason = _difference(_run_seeded(graph, expected.images, 0), expected.outputs, tolerance)
@@ -136,7 +136,7 @@ def _tolerance(graph: Graph, expected: Sample) -> float:
 
 
 def _difference(found: list[Any], expected: list[Any], tolerance: float) -> str | None:
-    """What differs between two lists of outputs, in words."""
+    """The difference between two lists of outputs, in words."""
     if len(found) != len(expected):
         return f"{len(found)} outputs, the model has {len(expected)}"
     for left, right in zip(found, expected, strict=True):
@@ -171,7 +171,7 @@ def _parting(graph: Graph, model: nn.Module, expected: Sample, tolerance: float)
         interpreter.run(expected.images.clone())
 
     def results(path: str) -> list[Tensor]:
-        """What the graph computes in a module and reads outside of it; every value where nothing is left of it."""
+        """The values that the graph computes in a module and reads outside; all values if it has no node there."""
         inside = [node for node in interpreter.env if _is_inside(node, path)]
         exits = [node for node in inside if not all(_is_inside(user, path) for user in node.users)]
         leaves = pytree.tree_leaves([interpreter.env[node] for node in exits or interpreter.env])

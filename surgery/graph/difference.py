@@ -1,4 +1,4 @@
-"""What two graphs have in common and what differs: by the log where one was made from the other, else by alignment."""
+"""Common and different nodes of two graphs: by the log where one was made from the other, else by alignment."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class Item:
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """What differs between two graphs.
+    """The differences between two graphs.
 
-    `same` counts the operations that do not; `counts` holds how often each operation occurs before and after; `by_rule`
+    `same` counts the unchanged operations; `counts` holds how often each operation occurs before and after; `by_rule`
     how many nodes each rule removed and added. Tensors are compared by name.
     """
 
@@ -98,7 +98,7 @@ def _item(pair: Pair, detail: str = "") -> Item:
 
 
 def _details(pairs: Sequence[Pair], before: Graph, after: Graph) -> dict[Pair, str]:
-    """What changed, for each node of both graphs in which something did."""
+    """The changes of each common node that changed, as text."""
     parameters = {str(node.target): node for node in after.graph.nodes if node.op == "get_attr"}
     same = {pair.before: pair.after for pair in pairs if pair.before and pair.after}
     same |= {
@@ -112,7 +112,7 @@ def _details(pairs: Sequence[Pair], before: Graph, after: Graph) -> dict[Pair, s
 
 
 def _changes(old: fx.Node, new: fx.Node, same: Mapping[fx.Node, fx.Node], there: set[fx.Node]) -> str:
-    """`kernel_size 3 -> 5`: attributes, operands, and reads of another node though both nodes are in both graphs."""
+    """`kernel_size 3 -> 5`: changed attributes and operands, and a changed input if both inputs are in both graphs."""
     was, now = _features(old), _features(new)
     parts = [
         f"{name} {was.get(name, 'absent')} -> {now.get(name, 'absent')}"
@@ -132,7 +132,7 @@ def _reads(node: fx.Node) -> list[fx.Node]:
 
 
 def _features(node: fx.Node) -> dict[str, str]:
-    """Attributes and operands as text, without the names of what is read: parameters by their shapes."""
+    """Attributes and operands as text, without the names of inputs: parameters by their shapes."""
     if node.op != "call_function":
         return {"value": value_text(node.args, _reference)} if node.args else {}
     given = settings(node, _reference)
@@ -150,7 +150,7 @@ def _both(before: Iterable[str], after: Iterable[str]) -> dict[str, tuple[int, i
 
 
 def _equal(old: torch.Tensor, new: torch.Tensor) -> bool:
-    """Whether two tensors hold the same numbers; one that is not a number is the same as another."""
+    """Whether two tensors hold the same numbers; NaN counts as equal to NaN."""
     if old is new:
         return True
     if old.shape != new.shape or old.dtype != new.dtype:
@@ -175,7 +175,7 @@ def difference_svg(before: Graph, after: Graph) -> str:
 
 
 def _names(pairs: Sequence[Pair]) -> dict[str, str]:
-    """Unique names in the picture for the nodes before: of a common node its name after, of a removed node its own."""
+    """Unique names in the picture for the nodes before: a common node has its name after, a removed node its own."""
     taken = {pair.after.name for pair in pairs if pair.after}
     names: dict[str, str] = {}
     for pair in pairs:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from surgery.graph.graph import Graph
 
 Finding = Mapping[str, Any]
-"""What was found about a graph, as plain data that JSON can hold."""
+"""A fact about a graph, such as its certificate, as plain data for JSON."""
 
 _WIDTH = 2039
 """Columns of a checksum. A prime: rows of a layer are no multiple of it, so rows that change places change the sums."""

@@ -73,4 +73,4 @@ FUNCTIONAL_FORMS: Mapping[type[nn.Module], Callable[..., Any]] = {
     nn.InstanceNorm3d: _instance_norm,
     nn.MultiheadAttention: _multi_head_attention,
 }
-"""What is recorded in the place of a module's forward, by its exact class."""
+"""The functions that are recorded in place of a module's forward, by the exact class of the module."""

@@ -1,4 +1,4 @@
-"""Functions of torch with the operands first and every attribute a keyword, where torch has them otherwise."""
+"""Functions whose signature in torch is different: here operands come first and every attribute is a keyword."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The `Graph`: a torch.fx GraphModule in normal form, whose nodes say what they are and where they come from.
+"""The `Graph`: a torch.fx GraphModule in normal form, whose nodes carry their operation and their source.
 
 In normal form a node is an input, a parameter (`get_attr`), a call of a function of the vocabulary, or the output.
 Operands are positional and attributes complete, so two spellings of one operation are the same node. Parameters keep
-the names they have in the model; there are no submodules with behaviour, so nothing can be shared by accident and
+the names they have in the model; there are no submodules with behavior, so nothing can be shared by accident and
 nothing depends on a mode.
 """
 

@@ -1,4 +1,4 @@
-"""What can be said of the nodes of a graph in normal form, without the `Graph` that holds them."""
+"""Properties of nodes in normal form, computed without the `Graph` that holds them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ INPUT, PARAMETER, OUTPUT = "input", "parameter", "output"
 
 
 class Described(Protocol):
-    """What views show of a graph.
+    """The part of a graph that views read.
 
-    `Graph` is one, and imports the views in which it prints itself; so the views know this interface only.
+    `Graph` implements it. It imports the views to print itself, so the views import this interface and not `Graph`.
     """
 
     model_name: str
@@ -45,7 +45,7 @@ def copy_nodes(graph: fx.Graph) -> tuple[fx.Graph, dict[fx.Node, fx.Node]]:
 
 
 def attribute(module: Any, path: str) -> Any:
-    """Return what the dotted `path` names in `module`."""
+    """Return the attribute of `module` at the dotted `path`."""
     value: Any = module
     for part in path.split("."):
         value = getattr(value, part)

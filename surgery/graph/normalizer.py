@@ -95,7 +95,7 @@ class _Normalizer:
         if operation is None or not operation.view:
             return _Memory(base=value, parts={})
         source: Any = value.args[0]
-        if isinstance(source, (tuple, list)):  # `einsum` of one tensor may be a view of it, of several it is none
+        if isinstance(source, (tuple, list)):  # `einsum` of one tensor may be a view, of several it is not
             source = source[0]
         memory = self.memory.get(source) or _Memory(base=source, parts={})
         index, items = value.kwargs.get("index"), source.meta["twins"][0]
@@ -127,8 +127,8 @@ class _Normalizer:
 class _Memory:
     """Where a value may be stored: in the tensor `base`, and there only in one part of each split in `parts`.
 
-    `parts` maps values such as `chunk(x)`, whose items do not overlap, to the position of the item. `repeats` says that
-    elements of the value may share memory with each other.
+    `parts` maps values such as `chunk(x)`, whose items do not overlap, to the position of the item. `repeats` is
+    true if elements of the value may share memory with each other.
     """
 
     base: fx.Node

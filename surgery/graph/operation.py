@@ -1,4 +1,4 @@
-"""What an operation is: one word of the vocabulary."""
+"""The definition of an operation, one word of the vocabulary."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Operation:
     `operands` are the names of the tensor arguments; the last `optional` of them may be absent. `law` says when the
     operation is affine. `reads` counts the leading operands whose values matter; of the others only the shape does
     (`expand_as(input, other)` reads one, `size` none). `view` marks an operation whose result may share memory with
-    its first operand, as `reshape` and `dropout` outside training do. `commutes` says that the two operands may change
-    places.
+    its first operand, as `reshape` and `dropout` outside training do. `commutes` marks an operation whose two operands
+    may be swapped.
     """
 
     name: str

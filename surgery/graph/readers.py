@@ -112,7 +112,7 @@ def _extremum(name: str) -> Reader:
 
 
 def _spread_of(name: str) -> Reader:
-    """`var` and `std` have said `unbiased` and say `correction`."""
+    """`var` and `std`: older spellings have `unbiased`, newer ones `correction`."""
 
     def read(builder: Builder, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         flag = len(args) > 2 or (len(args) > 1 and isinstance(args[1], bool))

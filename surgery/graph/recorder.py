@@ -1,8 +1,8 @@
 """Recording a model's forward pass with torch.fx, down to functions: no module is a leaf, so no module has to be known.
 
-Two rungs of the ladder live here. The plain recorder knows no values and stops where the model branches on a size. The
-recorder with values carries the twins of `surgery.graph.shapes` along, so such branches resolve and the batch stays
-free.
+The ladder of `trace` has two of its rungs here. The plain recorder knows no values and stops where the model branches
+on a size. The recorder with values carries the twins of `surgery.graph.shapes` along, so such branches resolve and the
+batch stays free.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ class KnownProxy(RecordingProxy):
 
 
 class ValueProxy(RecordingProxy):
-    """A proxy that answers for its shape, dtype and other plain attributes itself."""
+    """A proxy that returns its shape, dtype and other plain attributes itself."""
 
     def __getattr__(self, k: str) -> Any:
         first, second = self.node.meta["twins"]
@@ -211,7 +211,7 @@ def _stored(root: nn.Module, path: str) -> torch.Tensor:
 
 
 def run_raw(node: fx.Node, args: shapes.Twins, kwargs: shapes.Twins) -> shapes.Twins:
-    """Run what a traced call says, as it is spelled, on the twins of its arguments."""
+    """Run a traced call, in its own spelling, on the twins of its arguments."""
     target: Any = node.target
     function = _method(target) if node.op == "call_method" else target
     positional = tuple(zip(args[0], args[1], strict=True))

@@ -1,6 +1,6 @@
 """Saved graphs: a safetensors file with the weights, and nodes, history and provenance as JSON in its header.
 
-What was found about a graph, as its certificate, is written with a digest of nodes and weights. A file whose nodes or
+Findings about a graph, such as its certificate, are written with a digest of nodes and weights. A file whose nodes or
 weights were changed afterwards loads without it.
 
 Loading runs no code of the file: nodes name operations of the vocabulary (or ATen overloads that compute on tensors),
@@ -117,7 +117,7 @@ _TORCH_VALUES = (torch.dtype, torch.memory_format, torch.layout)
 
 
 def _encode(value: Any) -> Any:
-    """Plain data as JSON, everything else as an object with one key that says what it is."""
+    """Plain data as JSON, everything else as an object with one key that names its type."""
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, float):

@@ -63,7 +63,7 @@ def size_text(first: int, second: int) -> int | str:
 
 
 def shape(twins: Twins) -> tuple[int | str, ...] | None:
-    """The shape of a tensor value with N for the batch, or None for what is not a tensor."""
+    """The shape of a tensor value with N for the batch, or None for any other value."""
     first, second = twins
     if not isinstance(first, torch.Tensor):
         return None
@@ -71,5 +71,5 @@ def shape(twins: Twins) -> tuple[int | str, ...] | None:
 
 
 def dtype(twins: Twins) -> torch.dtype | None:
-    """The dtype of a tensor value, or None for what is not a tensor."""
+    """The dtype of a tensor value, or None for any other value."""
     return twins[0].dtype if isinstance(twins[0], torch.Tensor) else None

@@ -1,4 +1,4 @@
-"""From the many spellings of an operation to its one word: functions, methods, operators, in-place forms, ATen.
+"""From the many spellings of an operation to its one name: functions, methods, operators, in-place forms, ATen.
 
 `respell` takes a traced call and appends the same computation in normal form to a `Builder`. Most calls only need their
 name looked up and their arguments bound; the few whose arguments mean something different have a reader.
@@ -22,7 +22,7 @@ from surgery.graph.vocabulary import OPERATIONS
 def respell(builder: Builder, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Append what `node` computes, on `args` and `kwargs` of the new graph; return the resulting value.
 
-    Raises UnsupportedError where the vocabulary has no word for it.
+    Raises UnsupportedError where the vocabulary has no operation for it.
     """
     target = node.target
     if isinstance(target, torch._ops.OpOverload):

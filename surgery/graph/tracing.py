@@ -39,7 +39,7 @@ def trace(model: nn.Module, example: torch.Tensor) -> Graph:
 
     A `Graph` is returned as it is.
 
-    Raises TraceError, naming module path and source line, where no rung takes the model or computes what it does, where
+    Raises TraceError, naming module path and source line, where no rung accepts the model and gives its outputs, where
     the model does not accept the example, and for a `Graph` of another input shape.
     """
     _check_example(example)
@@ -168,7 +168,7 @@ def _graph(builder: Builder, rung: str, model_name: str) -> Graph:
 
 def _check_example(example: Any) -> None:
     if not isinstance(example, torch.Tensor):
-        raise TraceError(f"the example has to be a tensor, as torch.zeros(1, 3, 32, 32), not {type(example).__name__}")
+        raise TraceError(f"expected an example such as torch.zeros(1, 3, 32, 32), got {type(example).__name__}")
     if example.dim() < 2:
         raise TraceError(
             f"the example has shape {tuple(example.shape)}; expected a batch, as in (1, channels, height, width)"
@@ -211,7 +211,7 @@ def _untraceable(
         return TraceError(
             f"{name} refuses an input of shape {tuple(example.shape)}"
             f" at {refusal.place}: {_first_line(refusal.reason)}",
-            hint="is the input shape the one that the model was made for?",
+            hint="check that the input shape is the one for which the model was made",
         )
     differs = any(isinstance(failure.reason, DisagreementError) for failure in failures.values())
     if differs and expected is not None and not is_repeatable(model, expected):
@@ -221,7 +221,7 @@ def _untraceable(
         )
     lines = [f"  {rung}: {failure.place}: {_first_line(failure.reason)}" for rung, failure in failures.items()]
     return TraceError(
-        "\n".join([f"no way of tracing takes {type(model).__name__}:", *lines]),
+        "\n".join([f"no way of tracing accepts {type(model).__name__}:", *lines]),
         hint="make the named line independent of the values and the number of images, or replace that module by one of"
         " torch.nn; a model that torch.export accepts can be given as a .pt2 file",
     )

@@ -1,4 +1,4 @@
-"""The one vocabulary of operations that rules, views, certificates and comparisons speak.
+"""The one vocabulary of operations that rules, views, certificates and comparisons use.
 
 An operation has a name, kinds, operands (tensors, positional), attributes (everything else, by keyword, with torch's
 own names and defaults), the function that carries it out, and the law that says when it is affine. `nn.ReLU`, `F.relu`,

@@ -71,7 +71,7 @@ class _Levels:
 
 
 def _linkage_levels(matrix: Matrix, method: str) -> _Levels:
-    from scipy.cluster.hierarchy import linkage  # a third of a second that only this needs
+    from scipy.cluster.hierarchy import linkage  # the import takes a third of a second, and only this function needs it
     from scipy.spatial.distance import squareform
 
     rows = linkage(squareform(distances(matrix, method), checks=False), method=method)

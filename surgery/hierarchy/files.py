@@ -128,7 +128,7 @@ def _parse_json(text: str, path: str) -> TomlDocument:
         return InputError(Position(path=path, line=line, column=column, text=text.split("\n")[line - 1]).point(message))
 
     def scan(at: int, location: Location) -> int:
-        """Record the value that starts at `at`, and return the position behind it."""
+        """Record the value that starts at `at`, and return the position after it."""
         values[location] = at
         if text[at] not in "[{":
             return decoder.raw_decode(text, at)[1]
@@ -138,10 +138,10 @@ def _parse_json(text: str, path: str) -> TomlDocument:
             part: str | int = index
             if closing == "}":
                 part, end = decoder.raw_decode(text, at)
-                if (*location, part) in keys:  # json itself keeps the last and says nothing
+                if (*location, part) in keys:  # json itself keeps the last one without an error
                     raise error(at, f"the key {part!r} appears twice")
                 keys[(*location, part)] = at
-                at = skip(skip(end) + 1)  # behind the colon
+                at = skip(skip(end) + 1)  # after the colon
             at, index = skip(scan(at, (*location, part))), index + 1
             at = skip(at + 1) if text[at] == "," else at
         return at + 1

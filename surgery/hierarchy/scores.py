@@ -1,4 +1,4 @@
-"""Scores of a hierarchy: agreement with a reference, and how clearly the reference shows in a correlation matrix."""
+"""Scores of a hierarchy: agreement with a reference, and the contrast of its blocks in a correlation matrix."""
 
 from __future__ import annotations
 

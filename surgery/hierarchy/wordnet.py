@@ -76,7 +76,7 @@ def _check_known(wnids: Sequence[str], parents: Mapping[str, tuple[str, ...]]) -
     unknown = [wnid for wnid in wnids if wnid not in parents]
     if len(unknown) == len(wnids) and all(wnid in above for wnid in wnids):
         raise InputError(
-            "none of the classes has a hypernym, but all are hypernyms: the pairs seem to be in the wrong order",
+            "none of the classes has a hypernym, but all are hypernyms: the pairs may be in the wrong order",
             hint="expected the child first, then its parent",
         )
     for wnid in unknown:

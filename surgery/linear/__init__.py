@@ -1,4 +1,4 @@
-"""The affine certificate, the linear sub-network of a model, its weight matrix, and what is read from it."""
+"""The affine certificate, the linear sub-network of a model, its weight matrix, and the analyses of that matrix."""
 
 from surgery.linear.agreement import Agreement as Agreement
 from surgery.linear.agreement import agreement as agreement

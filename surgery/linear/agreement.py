@@ -17,7 +17,7 @@ _ROUNDING = 1e-13
 
 
 class Affine(Protocol):
-    """Anything that holds W and b, as a `LinearMap` does."""
+    """An object with W and b, such as a `LinearMap`."""
 
     @property
     def matrix(self) -> Tensor:
@@ -36,9 +36,9 @@ class Agreement:
 
     `images`: how many. `equal`: for how many both predict the same class. `class_correlations`: `(K,)`, float64, for
     each class the Pearson correlation of the two networks' logits over the images, NaN where one of them is constant.
-    `correlation`: the same over all classes together, each class about its own mean; NaN where nothing varies.
+    `correlation`: the same over all classes together, each class about its own mean; NaN if all logits are constant.
 
-    Logits are first centered over the classes of each image, because no prediction shows what they share.
+    Logits are first centered over the classes of each image, because a common offset changes no prediction.
     """
 
     images: int
@@ -64,8 +64,8 @@ def agreement(
 ) -> Agreement:
     """Compare the logits `(batch, K)` of two networks on batches of images, or of `(images, labels)`.
 
-    `linear` is the sub-network or its `LinearMap`: W^T x + b. Only sums are kept between batches. Networks run as they
-    are, without gradients.
+    `linear` is the sub-network or its `LinearMap`: W^T x + b. Only sums are kept between batches. Networks run without
+    gradients.
 
     Raises InputError where a network is in training mode, logits do not fit or are not finite, or there is no image.
     """

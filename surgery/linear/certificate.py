@@ -1,7 +1,7 @@
-"""Is a graph affine in its input? A static law for every node, confirmed by probes in float64.
+"""The certificate that a graph is affine in its input: a static law for every node, confirmed by probes in float64.
 
-Probes alone lie: where a network's output vanishes, every superposition test passes. Static laws alone trust the
-vocabulary. A certificate needs both, and refuses to conclude where the probes see no signal.
+Probes alone can mislead: where a network's output vanishes, every superposition test passes. Static laws alone rely on
+the vocabulary. A certificate needs both, and refuses to conclude where the probes see no signal.
 
 Probes cost as much as several extractions, so a graph and its file keep their measurements, scales and superposition
 error, as long as nodes and weights stay the same (`surgery.graph.digests`). The static laws are checked every time, and
@@ -36,7 +36,7 @@ _SHOWN = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Offender:
-    """A node that is not affine in what reaches it, although everything before it may be."""
+    """A node that is not affine in its inputs, even if its inputs are affine in the network's input."""
 
     node: str
     operation: str
@@ -52,11 +52,11 @@ class Offender:
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class AffineCertificate:
-    """The answer to whether a graph is affine in its input, with the measurements behind it.
+    """The verdict whether a graph is affine in its input, with its measurements.
 
     `scales` maps each node that depends on the input to the root mean square of its linear part for a standard normal
     input; `superposition_error` is the largest deviation from superposition at the output, relative to its linear part.
-    Both are empty or None where the static laws already said no.
+    They are empty and None if the static laws have refused the graph.
     """
 
     verdict: Verdict
@@ -73,7 +73,7 @@ class AffineCertificate:
 
     @property
     def output_scale(self) -> float | None:
-        """The scale of the last node: what the sub-network makes of a standard normal input."""
+        """The scale of the last node: the scale of the sub-network's output for a standard normal input."""
         return list(self.scales.values())[-1] if self.scales else None
 
     def __str__(self) -> str:
@@ -119,7 +119,7 @@ def certify(
 
 
 def certificate_of(graph: Graph) -> AffineCertificate:
-    """The certificate that `graph` carries, if nodes and weights are those that it is about; else that of `certify`.
+    """The certificate that `graph` carries, if nodes and weights have not changed since; else that of `certify`.
 
     A graph carries a certificate from `certify`, `linearize` or its file. Someone who writes false numbers into a file
     together with their digest can make scales wrong, but no operation passes that is not affine by its law.

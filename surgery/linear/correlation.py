@@ -22,7 +22,7 @@ _ROUNDING = 1e-13
 
 
 class HasMatrix(Protocol):
-    """Anything that holds W, as a `LinearMap` does."""
+    """An object with W, such as a `LinearMap`."""
 
     @property
     def matrix(self) -> Tensor:
@@ -49,7 +49,7 @@ def correlate(map: HasMatrix | Tensor, *, center: bool = False) -> Tensor:
     """C_ij = <W_i, W_j> / (|W_i| |W_j|) for the columns W_i of `map`, a `LinearMap` or a tensor `(D, K)` (eq. 7).
 
     `center` subtracts the mean over classes from every W_i first. Softmax does not change when one vector is added to
-    all W_i, so the plain C depends on something that no prediction shows, and the centered C does not.
+    all W_i, so the plain C depends on an offset that changes no prediction; the centered C does not.
 
     Returns `(K, K)` in float64 on the device of W: exactly symmetric, ones on the diagonal, all within [-1, 1].
 
@@ -115,7 +115,7 @@ def _gram(matrix: Tensor, *, center: bool) -> Tensor:
     """W^T W `(K, K)` of W divided by its scale, in float64.
 
     The mean over classes is subtracted from W and not from its Gram matrix, where a large shared vector would cancel
-    away all digits of what is left.
+    the digits of the difference.
     """
     scale, classes = _scale(matrix), matrix.shape[1]
     gram = torch.zeros((classes, classes), dtype=torch.float64, device=matrix.device)

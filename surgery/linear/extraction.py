@@ -38,8 +38,8 @@ class LinearMap:
 
     `weight` is `(classes, channels, height, width)`: `weight[i]` is the gradient of output i with respect to the image.
     `bias` is `(classes,)`, the output for a zero image. `output_shape` is `(classes,)`, or the shape of an inner node
-    whose entries the rows enumerate. `provenance` says how the map was computed, `certificate` why the network is this
-    map; a local map has none.
+    whose entries the rows enumerate. `provenance` describes the computation; `certificate` shows that the network is
+    this map. A local map has no certificate.
     """
 
     weight: torch.Tensor
@@ -103,14 +103,14 @@ def extract(
 ) -> LinearMap:
     """Compute the weight matrix and bias of an affine network, or of its inner node `at`, a node's name or module path.
 
-    `network` is a graph, the result of `linearize`, or a module with an `example` input. A network that is affine is
-    taken as it is; `rules` linearize any other, and without rules it is refused.
+    `network` is a graph, the result of `linearize`, or a module with an `example` input. An affine network is used
+    unchanged; `rules` linearize any other, which is refused without rules.
 
-    Cotangents are pulled back in chunks that stay within `max_memory` bytes (default: a quarter of what is free). Where
-    all paths lead through a node narrower than the output, the basis of that node is pulled back and multiplied: the
-    same W in fewer products. `dtype` defaults to float32, or float64 where the certificate's scales could overflow it;
-    `device` to that of the graph. A graph carries its certificate (`certificate_of`); a `certificate` that is given is
-    taken for that of this graph.
+    Cotangents are pulled back in chunks that stay within `max_memory` bytes (default: a quarter of the free memory).
+    Where all paths lead through a node narrower than the output, the basis of that node is pulled back and multiplied:
+    the same W in fewer products. `dtype` defaults to float32, or to float64 where the certificate's scales could
+    overflow it; `device` to that of the graph. A graph carries its certificate (`certificate_of`); a given
+    `certificate` is used without a check that it belongs to this graph.
 
     Raises CertificateError for a network that is not certified affine, InputError for an unknown `at`, or one without
     one row for each image.
@@ -179,7 +179,7 @@ def local_map(
     *,
     class_names: tuple[str, ...] | None = None,
 ) -> LinearMap:
-    """The linear map that a network, activations and all, is close to at one image: its Jacobian, for comparison.
+    """The local linear map of a network with its activations at one image: its Jacobian, for comparison.
 
     `image` is `(channels, height, width)`. The bias makes the map exact at the image.
     """

@@ -26,7 +26,7 @@ VARIANTS: dict[Variant, int | None] = {"paper": None, "published": 128}
 """How many images of each class count."""
 
 _LAYERS = frozenset(("convolution", "matrix_product", "attention"))
-"""Kinds of operations that mix features: behind the last linear layer there is none of them."""
+"""Kinds of operations that mix features: none of them is after the last linear layer."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -54,9 +54,9 @@ class Linearized:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckedRewrite:
-    """A rewritten graph with the check of what was promised for it.
+    """A rewritten graph with the check of its promise.
 
-    `certificate` is there where an affine result was promised, `comparison` where the same function was.
+    `certificate` is set if the promise is an affine result, `comparison` if it is the same function.
     """
 
     module: Graph
@@ -66,13 +66,13 @@ class CheckedRewrite:
 
     @property
     def failure(self) -> str | None:
-        """How the promise is broken, as a sentence; None where it is kept or nothing was promised."""
+        """How the promise is broken, as a sentence; None where it is kept or there is none."""
         if self.certificate is not None and not self.certificate.affine:
             return f"the result is not certified affine: {self.certificate.reason}"
         if self.comparison is not None and not self.comparison.same:
             return (
-                f"the result is another function: outputs differ by {self.comparison.difference:.1e} of the largest,"
-                f" more than {self.comparison.tolerance:.0e}"
+                f"the result computes another function: outputs differ by {self.comparison.difference:.1e}"
+                f" of the largest, more than {self.comparison.tolerance:.0e}"
             )
         return None
 
@@ -88,7 +88,7 @@ def linearize(
     """Trace `model`, apply `rules` and certify the result.
 
     `model` is a module, with an `example` `(batch, channels, height, width)` of which only shape and dtype matter, or a
-    `Graph`, which needs none. It stays as it is. `strict` refuses rules that do not fire as often as they expect. A
+    `Graph`, which needs none. It is not changed. `strict` refuses rules that do not fire as often as they expect. A
     result that is not affine is returned with a certificate that names the offenders; `require_affine` refuses it.
 
     Raises TraceError, RuleError, RewriteError; InputError without an example; CertificateError where `require_affine`
@@ -106,7 +106,7 @@ def linearize(
 
 
 def apply_checked(planned: Plan, *, promise: Promise | None = None, strict: bool = True) -> CheckedRewrite:
-    """Apply a plan and check on the result what its ruleset promises, or `promise`, where it is given.
+    """Apply a plan and check the promise of its ruleset, or the argument `promise` if it is given.
 
     `affine` is certified; `same function` is compared on random images. A broken promise is no error here: see
     `failure`.

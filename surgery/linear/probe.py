@@ -21,7 +21,7 @@ COEFFICIENT = -0.7
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """What the probes measured; `obstacle` says why nothing can be concluded from it, or is None."""
+    """What the probes measured; `obstacle` is the reason why nothing can be concluded, or None."""
 
     scales: Mapping[str, float]
     superposition_error: float
@@ -49,7 +49,7 @@ def probe(graph: Graph, *, generator: torch.Generator | None = None) -> Probe:
 
 
 def _misaligned_output(graph: Graph) -> str | None:
-    """Why the values of the output cannot be told apart by image, or None: they need k rows for each image."""
+    """Why the values of the output cannot be assigned to images, or None: they need k rows for each image."""
     output = next(node for node in graph.graph.nodes if node.op == "output")
     first, second = (list(tensors_in(twin)) for twin in twins_of(output.args))
     for one, other in zip(first, second, strict=True):

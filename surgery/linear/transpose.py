@@ -1,6 +1,6 @@
 """Reverse mode without a forward pass: cotangents go back through an affine graph, one operation after the other.
 
-The transpose of an affine operation does not depend on the point, so nothing has to be computed forward. Convolutions
+The transpose of an affine operation does not depend on the point, so no forward pass is needed. Convolutions
 and linear layers have their transposes written out; every other operation is cheap and is differentiated at zero.
 """
 
@@ -95,7 +95,7 @@ class Transpose:
         return self._zeros_like(*node.meta["twins"])
 
     def _step(self, node: fx.Node, cotangent: Any, waiting: dict[fx.Node, Any]) -> None:
-        """Hand the cotangent of `node` on to its operands."""
+        """Pass the cotangent of `node` to its operands."""
         written = WRITTEN.get(operation_name(node))
         source: Any = node.args[0]
         weight: Any = node.args[1] if len(node.args) > 1 else None
@@ -130,7 +130,7 @@ class Transpose:
                 _add(waiting, item, _like(at_zero[item], grads))
 
     def _same_shapes(self, total: fx.Node, *items: Any) -> bool:
-        """True for a sum without broadcasting, of which every operand gets the cotangent as it is."""
+        """True for a sum without broadcasting, whose operands all get the unchanged cotangent."""
         shape = self._shape(*total.meta["twins"])
         return all(item in self.dependent and self._shape(*item.meta["twins"]) == shape for item in items)
 
@@ -185,7 +185,7 @@ def _like(value: Any, grads: Iterator[Any]) -> Any:
 
 
 def _add(waiting: dict[fx.Node, Any], node: fx.Node, part: Any) -> None:
-    """Add a cotangent to those that wait for `node`; None stands for zero."""
+    """Add a cotangent to those that wait for `node`; None means zero."""
     known = waiting.get(node)
     if part is None or known is None:
         waiting[node] = known if part is None else part

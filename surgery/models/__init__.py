@@ -1,4 +1,4 @@
-"""The networks of the paper, architectures by name, and the opening of model files."""
+"""The networks of the paper, architectures by name, and the loading of model files."""
 
 from __future__ import annotations
 

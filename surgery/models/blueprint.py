@@ -20,7 +20,7 @@ from surgery.plugins import is_reference, signature_of
 class Blueprint:
     """An architecture's name or a factory as "package.module:callable", and the keyword arguments for it.
 
-    A factory is called with its arguments and nothing else: number of classes and normalization are its own affair.
+    A factory is called with its arguments and nothing else: number of classes and normalization are left to it.
     """
 
     architecture: str | None = None
@@ -38,7 +38,7 @@ class Blueprint:
 
     @property
     def input_shape(self) -> Shape | None:
-        """The (C, H, W) that the architecture with its arguments is meant for."""
+        """The (C, H, W) for which the architecture with its arguments is made."""
         return None if self.architecture is None else default_input_shape(self.architecture, self.arguments)
 
     def make(self) -> nn.Module:

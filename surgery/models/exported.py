@@ -1,4 +1,4 @@
-"""Archives of torch.export (.pt2), read without running anything that is inside.
+"""Archives of torch.export (.pt2), read without running any of their content.
 
 torch's own reader unpickles members, evaluates expressions, looks up operators by attribute access, imports modules
 and turns names into source code, all with strings of the archive's JSON. So each string is compared with the forms that
@@ -178,7 +178,7 @@ _ACCEPTED: dict[str, Callable[[str], bool]] = {
 
 @contextmanager
 def _only_weights_unpickled() -> Iterator[None]:
-    """Make every torch.load in the process safe for a while: torch's reader itself asks for the unsafe one."""
+    """Make every torch.load in the process safe during the block: torch's reader itself asks for the unsafe one."""
     names = ("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD")
     before = {name: os.environ.pop(name, None) for name in names}
     os.environ[names[0]] = "1"

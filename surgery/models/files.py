@@ -1,4 +1,4 @@
-"""Opening model files: any kind of file becomes a module in eval mode, with the shape of its input and its classes."""
+"""Loading of model files: any kind of file becomes a module in eval mode, with its input shape and its classes."""
 
 from __future__ import annotations
 

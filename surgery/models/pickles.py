@@ -1,7 +1,7 @@
-"""Files of torch.save, read without running them; where that is impossible, the error names the classes inside.
+"""Files of torch.save, read without running them; where that is impossible, the error names the classes in the file.
 
 A pickle is a program: it names functions, which unpickling imports and calls. torch.load(weights_only=True) accepts
-only a list of harmless ones. pickletools disassembles a refused file, so that the error can say what is inside.
+only a list of harmless ones. pickletools disassembles a refused file, so that the error can name its content.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def load_torch_file(path: Path, *, trust_pickle: bool) -> Any:
     """Return the content of a file of torch.save, on the CPU.
 
     Nothing in the file is run unless `trust_pickle`. Raises ModelFileError for a damaged file, and for one that could
-    only be read by running it: the error names the classes inside and the alternatives.
+    only be read by running it: the error names the classes in it and the alternatives.
     """
     try:
         # An open stream, because torch looks at a path's extension before it looks at the content.

@@ -64,7 +64,7 @@ def _kind_of_zip(path: Path) -> Kind:
     except (zipfile.BadZipFile, ValueError) as error:
         raise ModelFileError(
             f"{path}: starts like a file of torch.save or torch.export, but its end is missing or damaged ({error})",
-            hint="it was cut off while it was written, copied or downloaded: download or save it again",
+            hint="it was truncated while it was written, copied or downloaded: download or save it again",
         ) from error
     inside = {name.partition("/")[2] for name in names}  # torch puts everything below one folder
     if "archive_format" in inside:

@@ -63,7 +63,7 @@ GROUP = "surgery.architectures"
 PROVIDED = ("num_classes", *CHANNELS, "input_size")
 """Arguments that follow from the data: a recipe passes each that the architecture takes."""
 
-# Arguments of torchvision's and timm's builders that fetch weights or read further files. Arguments come out of model
+# Arguments of torchvision's and timm's builders that fetch weights or read further files. Arguments come from model
 # files too, and opening a model file must do neither.
 _REFUSED = {
     *("weights", "weights_backbone", "progress"),
@@ -107,7 +107,7 @@ def build(
 
 
 def default_input_shape(name: str, arguments: Mapping[str, Any] | None = None) -> Shape | None:
-    """Return the (C, H, W) that `name` with `arguments` is meant for, or None where the architecture does not say."""
+    """Return the (C, H, W) for which `name` with `arguments` is made, or None if the architecture defines none."""
     return None if user_reference(name) is not None else find(name).shape_with(arguments or {})
 
 
@@ -201,7 +201,7 @@ def _build_known(builder: Callable[..., nn.Module], name: str, arguments: Mappin
     plugins.check_arguments(name, plugins.signature_of(builder), arguments)
     try:
         return builder(**arguments)
-    # torchvision's and timm's builders take **kwargs: only their constructors can say what is wrong with one.
+    # torchvision's and timm's builders take **kwargs: only their constructors can check one.
     except (TypeError, ValueError, RuntimeError, AssertionError) as error:
         given = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
         raise InputError(f"{name}: cannot be built with ({given}): {error}") from error

@@ -1,4 +1,4 @@
-"""`Architecture`, and those that come from elsewhere: torchvision, timm, and functions that users write.
+"""`Architecture`, and the architectures of others: torchvision, timm, and functions that users write.
 
 torchvision and timm build networks without their weights, and are imported only when a name asks for them.
 """
@@ -38,7 +38,7 @@ class Architecture:
     stem_sizes: Mapping[str, int] = field(default_factory=dict)
 
     def shape_with(self, arguments: Mapping[str, Any]) -> Shape | None:
-        """The (C, H, W) that the network is meant for when it is built with `arguments`."""
+        """The (C, H, W) for which a network with these `arguments` is made."""
 
         def first_whole(names: tuple[str, ...]) -> int | None:
             return next((value for name in names if isinstance(value := arguments.get(name), int)), None)
@@ -81,7 +81,7 @@ def from_timm(name: str) -> Architecture:
         import timm
     except ImportError:
         raise InputError(f"timm:{name}: timm is not installed", hint="pip install 'model-surgery[timm]'") from None
-    # Registered names only: timm would download `hf-hub:...`. The part of a name behind a dot is the tag of weights.
+    # Registered names only: timm would download `hf-hub:...`. The part of a name after a dot is the tag of weights.
     if not timm.is_model(name.partition(".")[0]):
         raise InputError(f"timm:{name}: unknown architecture", hint=suggest(name, timm.list_models()))
     try:

@@ -96,7 +96,7 @@ def load_weights(path: Path, module: nn.Module, state: State, name: str) -> None
     try:
         # A plain dict has no `_metadata`. Without its version, batch norms accept a missing counter.
         module.load_state_dict(dict(state), strict=True)
-    # torch decides, not `compare`: modules may accept older names of their own entries.
+    # torch decides, not `compare`: modules may accept older names of their entries.
     except RuntimeError as error:
         raise ModelFileError(_report(path, compare(module, state), name) or f"{path}: {error}") from error
 

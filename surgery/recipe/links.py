@@ -40,13 +40,14 @@ def links(document: Document) -> Iterator[Link]:
             if isinstance(marker, Reference) and isinstance(visited.value, str):
                 yield _link(visited.location, visited.value, marker)
     # Which keys of an extension are references is written in its class, which is not imported here: so every text
-    # that names a stage is one.
+    # that names another stage is one, except a report, which no stage can read.
     for name, table in document.stages.items():
         if isinstance(table.get("kind"), str) and table["kind"] not in KINDS:
             for location, text in _texts(table, ("stage", name)):
                 link = _link(location, text, Reference(kinds=(), checkpoint=True))
-                named = link.target in document.stages and link.checkpoint in (None, *CHECKPOINTS)
-                if named and location[2:] != ("kind",):
+                target = document.stages.get(link.target)
+                reads = target is not None and link.target != name and not gathers(target)
+                if reads and link.checkpoint in (None, *CHECKPOINTS) and location[2:] != ("kind",):
                     yield link
 
 
@@ -84,6 +85,13 @@ def check_links(document: Document) -> Iterator[Problem]:
         if told is not None:
             yield Problem(place=document.place(link.location), message=told[0], hint=told[1])
     yield from _cycles(document)
+
+
+def check_reference(document: Document, location: Location, text: str, reference: Reference) -> Iterator[Problem]:
+    """The mistake, if any, in a reference of an extension, whose class was imported by now."""
+    told = _check(_link(location, text, reference), document.stages)
+    if told is not None:
+        yield Problem(place=document.place(location), message=told[0], hint=told[1])
 
 
 def _link(location: Location, text: str, reference: Reference) -> Link:
@@ -149,7 +157,7 @@ def _check_hierarchy(link: Link, tables: Mapping[str, Mapping[str, Any]]) -> tup
     except InputError:
         known = [*_of_kind(link, tables), DATA, *NAMED]
         hint = suggest(link.text, known) or f"there are {', '.join(known)}, and files"
-        return f"{_key(link)} = {shown(link.text)}: no stage or known hierarchy is called that", hint
+        return f"{_key(link)} = {shown(link.text)}: unknown stage or hierarchy", hint
     return None
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from pydantic import ValidationError
 
 from surgery.errors import InputError, suggest
 from surgery.plugins import Extension, locate, reference_of
 from surgery.recipe.document import Document
+from surgery.recipe.links import check_reference
 from surgery.recipe.problems import Problem, RecipeError
 from surgery.stages import Stage
 from surgery.stages.extension import ExtensionStage
-from surgery.stages.fields import ExtensionName
+from surgery.stages.fields import ExtensionName, Reference
 from surgery.stages.network import DataTable
 from surgery.validation import findings, visit
 
@@ -32,7 +33,7 @@ class Recipe:
     stages: tuple[Stage, ...]
     text: str
     source: str
-    document: Document
+    document: Document = field(repr=False, compare=False)
 
     def stage(self, name: str) -> Stage:
         """The stage called `name`; raises InputError with the nearest names."""
@@ -57,18 +58,25 @@ class Recipe:
     def imported(self) -> Recipe:
         """The recipe with the user's stage kinds imported, and their tables made by their own classes.
 
-        Raises RecipeError for all keys that these do not accept, and InputError if a kind cannot be imported.
+        Raises RecipeError for all keys and references that these do not accept, and InputError if a kind cannot be imported.
         """
         stages, problems = [], []
         for stage in self.stages:
             if isinstance(stage.parameters, ExtensionStage):
                 table, keys = stage.parameters.imported()
                 try:
-                    stage = replace(stage, parameters=table.model_validate(keys))
+                    parameters = table.model_validate(keys)
                 except ValidationError as error:
                     for finding in findings(error, table, keys):
                         place = self.document.place(("stage", stage.base, *finding.location), on_key=finding.on_key)
                         problems.append(Problem(place=place, message=finding.message, hint=finding.hint))
+                else:
+                    for visited in visit(table, parameters.model_dump()):
+                        location = ("stage", stage.base, *visited.location)
+                        for marker in visited.markers:
+                            if isinstance(marker, Reference) and isinstance(visited.value, str):
+                                problems += check_reference(self.document, location, visited.value, marker)
+                    stage = replace(stage, parameters=parameters)
             stages.append(stage)
         if problems:
             raise RecipeError(problems)

@@ -34,7 +34,7 @@ class RecipeTable(Table):
     heading: ClassVar[str] = "`[recipe]`"
 
     name: Name | None = Field(default=None, description="Names the run folder; the file's name by default.")
-    description: str = Field(default="", description="One sentence: what the recipe is for.")
+    description: str = Field(default="", description="The purpose of the recipe, in one sentence.")
     seed: Seed = Field(default=0, description="Seed of stages that have none of their own.")
 
 
@@ -44,15 +44,15 @@ class RecipeFile(Table):
     heading: ClassVar[str] = "The file"
 
     include: Annotated[tuple[str, ...], Field(strict=False)] = Field(
-        default=(), description="Recipes that this one adds to, by path relative to this file; later values win."
+        default=(), description="Recipes that this one extends, by path relative to this file; later values win."
     )
     recipe: RecipeTable = Field(default=RecipeTable(), description="Name, purpose and seed of the recipe.")
-    data: DataTable = Field(description="The images that all stages see.")
-    model: NetworkTable | None = Field(default=None, description="The network of stages that name none.")
+    data: DataTable = Field(description="The data set of all stages.")
+    model: NetworkTable | None = Field(default=None, description="The network of stages without their own.")
     stage: Annotated[dict[Name, AnyStage], Field(min_length=1)] = Field(description="What is done, by name.")
     matrix: dict[str, Annotated[tuple[Any, ...], Field(strict=False, min_length=1)]] = Field(
         default={},
-        description="Lists of values for `seed` or dotted keys; stages are repeated for each that they depend on.",
+        description="Lists of values for `seed` or dotted keys; a stage is repeated for each value that it depends on.",
     )
 
 

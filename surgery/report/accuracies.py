@@ -54,7 +54,7 @@ def accuracies(
 ) -> Figure:
     """Natural and robust accuracies of several networks: `accuracy` `(models, attacks)`, shares in [0, 1].
 
-    `intervals` `(models, attacks, 2)`: the ends of their 95 % intervals, drawn as lines. NaN stands for an attack that
+    `intervals` `(models, attacks, 2)`: the ends of their 95 % intervals, drawn as lines. NaN marks an attack that
     was not run on a network; it is omitted.
 
     Raises InputError if shapes or names do not fit, an accuracy is outside its interval, or all accuracies are NaN.

@@ -72,7 +72,7 @@ class Arrangement:
         return self.superclass_names[run.superclass] if self.superclass_names else ""
 
     def place_of(self, superclass: int) -> int:
-        """The place of a superclass among all superclasses from the top, counted from zero."""
+        """The position of a superclass from the top, counted from zero."""
         return list(dict.fromkeys(self.superclass or ())).index(superclass)
 
 

@@ -24,7 +24,7 @@ _MANY = 25
 
 @dataclass(frozen=True, kw_only=True)
 class _Curve:
-    """The look of an accuracy: hues tell clean from attacked images, solid lines held-out from training images."""
+    """The style of an accuracy: hues tell clean from attacked images, solid lines held-out from training images."""
 
     label: str
     color: str

@@ -26,7 +26,7 @@ _STRIP = SMALL + 7.0
 """Points for the names of superclasses at the right."""
 
 _FEWEST_LETTERS = 5
-"""A superclass's name that is shortened to fewer characters than this tells nothing."""
+"""The fewest characters of a superclass's name that are useful; shorter names are omitted."""
 
 _EDGES = 14.0
 """Points for tick marks and for both edges of the figure."""

@@ -59,7 +59,7 @@ DIVERGING: Colormap = LinearSegmentedColormap.from_list(
     "surgery diverging", ["#c05a00", "#f4a660", "#f7f7f5", "#7fb2d8", "#08306b"]
 )
 """Orange, white in the middle, blue: hues that no common color blindness confuses. The blue end is much darker than the
-orange one, so that strong values of both signs can be told apart in gray.
+orange one, so that strong values of both signs can be distinguished in gray.
 """
 
 

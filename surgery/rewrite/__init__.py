@@ -1,4 +1,4 @@
-"""The rule language, matching, planning, applying, and what was done."""
+"""The rule language, matching, planning and applying."""
 
 from surgery.rewrite.planfile import load_plan as load_plan
 from surgery.rewrite.planfile import save_plan as save_plan

@@ -23,7 +23,7 @@ class Where:
     `module`: a glob on the module path of the replaced node. `shape`: for a captured node its sizes, with "_" for any
     one and "..." for any number, or the name of another captured node of the same shape. `attributes`: values of
     captured attributes (`k`) or of attributes of named nodes (`conv.groups`). `data`, `constant`: captured nodes that
-    do, or do not, depend on the input. `parameter`: captured operands that are parameters as they stand, or absent.
+    do, or do not, depend on the input. `parameter`: captured operands that are unmodified parameters, or absent.
     `shared = false`: no parameter that the match reads is read at another call site. `private = true`: no node that the
     match covers, its outputs excepted, is read outside it.
     """
@@ -38,7 +38,7 @@ class Where:
     private: bool | None
 
     def names(self) -> Iterator[str]:
-        """The captured names that the conditions speak of."""
+        """The captured names that the conditions use."""
         yield from self.shape
         yield from (value for value in self.shape.values() if isinstance(value, str))
         yield from (key.split(".")[0] for key in self.attributes)
@@ -89,7 +89,7 @@ def _attributes(where: Where, match: Match, dependent: Dependent) -> str | None:
         name, _, attribute = key.partition(".")
         node = match.bindings[name]
         if attribute and not isinstance(node, fx.Node):
-            return f"{name} is {node!r}, which has no attribute {attribute!r}: it is no node"
+            return f"{name} is {node!r}, which has no attribute {attribute!r}: it is not a node"
         found = node.kwargs.get(attribute) if attribute else node
         owner = node if attribute else match.roots[0]
         if not same_attribute(attribute or name, wanted, found, owner):

@@ -19,7 +19,7 @@ CONSTANTS: Mapping[str, Any] = {"true": True, "false": False, "none": None}
 
 
 class ExpressionError(Exception):
-    """What is wrong in an expression, and at which column (from zero)."""
+    """A mistake in an expression, and its column (from zero)."""
 
     def __init__(self, message: str, column: int, hint: str | None = None) -> None:
         super().__init__(message)
@@ -35,7 +35,7 @@ class Wildcard:
 
 @dataclass(frozen=True, kw_only=True)
 class Name:
-    """A capture where it matches, its value where it is rewritten."""
+    """A name: in match it captures, in rewrite it stands for the captured value."""
 
     name: str
     column: int
@@ -94,7 +94,7 @@ def parse_match(text: str) -> tuple[Call, ...]:
 
 
 def parse_rewrite(text: str, bound: frozenset[str], transforms: frozenset[str]) -> tuple[Expression, ...]:
-    """Parse what a rule puts in the place of what it matched; `bound` are the names that the pattern captures.
+    """Parse the rewrite of a rule; `bound` are the names that the pattern captures.
 
     Raises ExpressionError for bad syntax, unbound names, unknown operations, transforms and attributes.
     """

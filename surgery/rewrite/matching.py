@@ -1,4 +1,4 @@
-"""Matching a pattern at a node: every way in which it fits, and for what does not fit the deepest reason."""
+"""Matching a pattern at a node: every way in which it fits, or the deepest reason why it does not fit."""
 
 from __future__ import annotations
 
@@ -110,10 +110,10 @@ def _call(pattern: Call, node: Any, state: _State, trail: Trail) -> Iterator[_St
         trail.note(len(state.nodes), f"{_show(node)} where {pattern.function} is expected")
         return
     entered = _State(bindings=state.bindings, nodes=(*state.nodes, node))
-    labelled = entered.bind(pattern.label, node) if pattern.label else entered
-    if labelled is None:
+    labeled = entered.bind(pattern.label, node) if pattern.label else entered
+    if labeled is None:
         return
-    for after in _attributes(pattern, node, labelled, trail):
+    for after in _attributes(pattern, node, labeled, trail):
         for order in _orders(pattern, node):
             yield from _operands(pattern.operands, order, after, trail)
 
@@ -137,7 +137,7 @@ def _attributes(pattern: Call, node: fx.Node, state: _State, trail: Trail) -> It
 
 
 def _orders(pattern: Call, node: fx.Node) -> Iterator[tuple[Any, ...]]:
-    """The operands as they stand, and for a commuting operation the other way round."""
+    """The operands in their order, and for a commuting operation also swapped."""
     operands = tuple(node.args)
     yield operands
     if OPERATIONS[operation_name(node)].commutes and len(pattern.operands) == 2:

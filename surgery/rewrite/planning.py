@@ -42,7 +42,7 @@ class NearMiss:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What `rules` would do to `graph`: the edits in order, and the near misses in what is left.
+    """What `rules` would do to `graph`: the edits in order, and the near misses in the rewritten graph.
 
     `unexpected` holds a message for each rule that fired more or less often than it expects.
     """
@@ -84,7 +84,7 @@ def _by_rule(edits: Sequence[Edit]) -> str:
 def plan(graph: Graph, rules: str | Path | RuleSet | Sequence[str | Path | RuleSet]) -> Plan:
     """Work out what `rules` would do to `graph`, which is not changed.
 
-    A rule that inserts nodes behind what it matched (its rewrite reads the matched node) fires once at each node, and
+    A rule that inserts nodes after its match (its rewrite reads the matched node) fires once at each node, and
     not at the nodes that it inserts.
 
     Raises RuleError for a bad ruleset; RewriteError for rules that feed each other or change a shape.
@@ -156,7 +156,7 @@ def _first_match(rule: Rule, node: fx.Node, rewriter: Rewriter, trail: Trail) ->
     return None
 
 
-_DONE = "the rule inserts behind this node once"
+_DONE = "the rule inserts after this node once"
 
 
 def _repeat(edit: Edit, rule: Rule | None, rewriter: Rewriter) -> Edit:

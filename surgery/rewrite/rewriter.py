@@ -50,7 +50,7 @@ class Rewriter:
         return self.names.get(name)
 
     def is_done(self, rule: Rule, roots: tuple[fx.Node, ...]) -> bool:
-        """True where `rule` inserted nodes behind `roots` and kept them, or inserted one of `roots` itself.
+        """True where `rule` inserted nodes after `roots` and kept them, or inserted one of `roots` itself.
 
         An inserting rule still matches after it has fired. It fires once at each node that it did not insert.
         """
@@ -113,7 +113,7 @@ class Rewriter:
         builder.place = Place(module_path=place.module_path, file=place.file, line=place.line, rule=rule.name)
         site = Site(at=at, builder=builder, tensors=self.tensors)
         try:
-            # Behind the root, because the new nodes may read it. `inserting_after` would reverse their order.
+            # After the root, because the new nodes may read it. `inserting_after` would reverse their order.
             with self.graph.inserting_before(at.next):
                 value = _evaluate(expression, match, site)
         except (UnsupportedError, RuntimeError, TypeError, ValueError, IndexError) as error:
@@ -134,9 +134,9 @@ class Rewriter:
             reader.kwargs = map_arg(reader.kwargs, lambda node: replacements.get(node, node))
 
     def _sort(self, rule: Rule, root: fx.Node) -> None:
-        """Order the nodes so that each stands behind what it reads, and otherwise as before.
+        """Order the nodes so that each follows its inputs, and otherwise as before.
 
-        Only rules with several outputs need it: an operand of one output may be computed behind another output.
+        Only rules with several outputs need it: an operand of one output may be computed after another output.
         """
         position = {node: index for index, node in enumerate(self.graph.nodes)}
         if all(position[read] < position[node] for node in position for read in node.all_input_nodes):

@@ -1,4 +1,4 @@
-"""Rules and rulesets: TOML in, checked values out; every mistake is pointed at with file:line:column and a caret."""
+"""Rules and rulesets: TOML in, checked values out; every mistake is reported with file:line:column and a caret."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Rule:
     """One rule: where `match` fits and `where` holds, `rewrite` takes its place.
 
     `expect` bounds how often it fires over a whole plan. Rules with a higher `priority` go first. A rule that does not
-    keep the shape says so with `keeps_shape = false`.
+    keep the shape declares it with `keeps_shape = false`.
     """
 
     name: str
@@ -171,7 +171,7 @@ def _find(name: str, folder: Path | None) -> Path:
     path = (folder or Path()) / name
     if path.suffix != ".toml" and not path.exists():
         hint = suggest(name, shipped_rulesets()) or f"shipped are {', '.join(shipped_rulesets())}"
-        raise RuleError(f"no ruleset is called {name!r}, and there is no such file", hint=hint)
+        raise RuleError(f"unknown ruleset {name!r}, and no such file exists", hint=hint)
     return path
 
 
@@ -224,7 +224,7 @@ def _rule(item: _Rule, index: int, ruleset: str, document: TomlDocument) -> Rule
         if name not in bound:
             position = document.position(("rule", index, "where"))
             hint = suggest(name, bound) or f"match captures {', '.join(sorted(bound))}"
-            raise RuleError(position.point(f"where speaks of {name!r}, which match does not capture; {hint}"))
+            raise RuleError(position.point(f"where uses {name!r}, which match does not capture; {hint}"))
     return Rule(
         name=item.name,
         ruleset=ruleset,

@@ -78,7 +78,7 @@ def uniform_like(site: Site, node: fx.Node, *, dim: int) -> fx.Node:
 
 
 def fold_batch_norm(site: Site, convolution: fx.Node, norm: fx.Node) -> fx.Node:
-    """The convolution (or linear layer) with the batch norm behind it multiplied into weight and bias.
+    """The convolution (or linear layer) with the batch norm after it multiplied into weight and bias.
 
     w' = w g / sqrt(v + eps) for each output channel, b' = (b - m) g / sqrt(v + eps) + beta; computed in float64.
     """

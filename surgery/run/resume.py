@@ -6,30 +6,41 @@ import json
 
 from surgery.errors import InputError
 from surgery.recipe import StageRecord
+from surgery.stages import StageTable
 from surgery.stages.folder import RECORD, RunFolder
 from surgery.stages.registry import table_of
 from surgery.store import read_provenances
 
 
 def finished(folder: RunFolder) -> dict[str, StageRecord]:
-    """The records of the finished stages: their groups are in the store, and their files are in the folder."""
+    """The records of the finished stages: their groups are in the store, and their files are in the folder.
+
+    Files of a user's stage kind are not looked for: which files it leaves is written in its class, which only a run
+    imports.
+    """
+    return {
+        name: record
+        for name, record in recorded(folder).items()
+        if has_files(folder, name, record.key, table_of(record.kind))
+    }
+
+
+def recorded(folder: RunFolder) -> dict[str, StageRecord]:
+    """The records of the stages whose groups are in the store, whether or not their files still exist."""
     if not folder.store.exists():
         return {}
-    found = {name: _record(provenance.get(RECORD)) for name, provenance in read_provenances(folder.store).items()}
-    return {name: record for name, record in found.items() if record is not None and _has_files(folder, name, record)}
+    found = {}
+    for name, provenance in read_provenances(folder.store).items():
+        try:
+            found[name] = StageRecord.from_json(json.loads(provenance[RECORD]))
+        except (KeyError, ValueError, TypeError, InputError):
+            continue  # not of a stage, or written by another version of surgery: not finished for this one
+    return found
 
 
-def _has_files(folder: RunFolder, stage: str, record: StageRecord) -> bool:
-    """Whether the files that the stage left are there, and no other stage has claimed them since."""
-    table = table_of(record.kind)
+def has_files(folder: RunFolder, stage: str, key: str, table: type[StageTable]) -> bool:
+    """Whether the files that the stage left exist, and no stage with another key has claimed them since."""
     files = table.files_of(stage, folder)
     return not files or (
-        folder.holds(table.mark.format(stage), record.key) and all((folder.path / file).exists() for file in files)
+        folder.holds(table.mark.format(stage), key) and all((folder.path / file).exists() for file in files)
     )
-
-
-def _record(text: str | None) -> StageRecord | None:
-    try:
-        return None if text is None else StageRecord.from_json(json.loads(text))
-    except (ValueError, TypeError, InputError):  # written by another version of surgery: not finished for this one
-        return None

@@ -15,8 +15,8 @@ from surgery.files import write_atomically
 from surgery.plugins import current_folder_last
 from surgery.recipe import Recipe, StageRecord, stage_records
 from surgery.recipe.recipe import extension_reference
+from surgery.run import resume
 from surgery.run.distributed import Team, assembled
-from surgery.run.resume import finished
 from surgery.stages import Context, Finished, Listener, RunFolder, Stage, StageProgress, Summary, summarize
 from surgery.stages.fields import ExtensionName
 from surgery.stages.stage import model_of
@@ -127,14 +127,18 @@ class _Runner:
     def run(self) -> list[str]:
         """Run the stages that are not finished, and return their names."""
         ran: list[str] = []
+        # Read once: the leader holds the lock of the folder, and a run writes each group at most once.
+        recorded = resume.recorded(self.folder) if self.team.leads else {}
+        extensions = _architectures(self.recipe)
         for number, name in enumerate(self.names, start=1):
             stage, record = self.recipe.stage(name), self.records[name]
             progress = StageProgress(stage=name, kind=stage.kind, number=number, count=len(self.names), state="cached")
-            before = finished(self.folder).get(name) if self.team.leads else None
-            if self.team.told(before is not None and before.key == record.key):
+            before = recorded.get(name)
+            same = before is not None and before.key == record.key
+            if self.team.told(same and resume.has_files(self.folder, name, record.key, type(stage.parameters))):
                 self.listener(progress)
                 continue
-            context = self._context(stage, replace(progress, state="running"))
+            context = self._context(stage, replace(progress, state="running"), extensions)
             if self.team.leads:
                 self._run_stage(context)
             elif stage.parameters.collective:
@@ -158,7 +162,7 @@ class _Runner:
             for name in names
         ]
 
-    def _context(self, stage: Stage, progress: StageProgress) -> Context:
+    def _context(self, stage: Stage, progress: StageProgress, extensions: Mapping[str, str]) -> Context:
         record = self.records[stage.name]
         # An extension's table need not have a seed; its stage has one, as the recipe's documentation says.
         seed = record.parameters.get("seed")
@@ -170,7 +174,7 @@ class _Runner:
             recipe=self.recipe.text,
             seed=self.recipe.seed if seed is None else seed,
             reads=tuple(self.finished(reads)),
-            extensions=_architectures(self.recipe),
+            extensions=extensions,
             folder=self.folder,
             data=self.data,
             device=self.device,

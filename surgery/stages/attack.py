@@ -83,11 +83,11 @@ class AttackStage(SearchStage):
         An attack counts as the same if its name and all its settings are. Repetitions for different seeds are not
         compared with each other: each seed is an experiment of its own.
         """
-        one, two = (stage.parameters.model_dump() for stage in (mine.stage, other.stage))
-        seeds = [stage.choice.get("seed") for stage in (mine.stage, other.stage)]
-        if one["split"] != two["split"] or one["images"] != two["images"] or seeds[0] != seeds[1]:
+        # A matrix makes many pairs that are not compared: they are recognized before their tables are dumped.
+        if mine.model == other.model or mine.stage.choice.get("seed") != other.stage.choice.get("seed"):
             return
-        if mine.model == other.model:
+        one, two = (stage.parameters.model_dump() for stage in (mine.stage, other.stage))
+        if one["split"] != two["split"] or one["images"] != two["images"]:
             return
         same = [name for name, table in one["attacks"].items() if two["attacks"].get(name) == table]
         for attack in ("natural", *same):

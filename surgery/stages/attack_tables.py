@@ -78,7 +78,7 @@ class PgdTable(SearchTable):
     kind: Literal["pgd"] = Field(default="pgd", description="Projected gradient descent.")
     loss: LossName = Field(default="cross-entropy", description="The loss that the attack increases.")
     restarts: Count = Field(default=1, description="Number of random starts.")
-    early_stop: bool = Field(default=True, description="Let images go once they are fooled; the accuracy is the same.")
+    early_stop: bool = Field(default=True, description="Stop attacking an image at its first success.")
 
     def value(self) -> Attack:
         return pgd(**self.model_dump(exclude={"kind"}))
@@ -94,7 +94,7 @@ class CwTable(SearchTable):
 
     kind: Literal["cw"] = Field(description="Projected gradient descent on the margin.")
     restarts: Count = Field(default=1, description="Number of random starts.")
-    early_stop: bool = Field(default=True, description="Let images go once they are fooled; the accuracy is the same.")
+    early_stop: bool = Field(default=True, description="Stop attacking an image at its first success.")
 
     def value(self) -> Attack:
         return cw(**self.model_dump(exclude={"kind"}))
@@ -139,7 +139,9 @@ def _kind(table: Any) -> str:
 
 GradientAttackTable = Annotated[
     Annotated[PgdTable, Tag("pgd")] | Annotated[FgsmTable, Tag("fgsm")] | Annotated[CwTable, Tag("cw")],
-    Discriminator(lambda table: table.get("kind", "pgd") if isinstance(table, Mapping) else table.kind),
+    Discriminator(
+        lambda table: table.get("kind", "pgd") if isinstance(table, Mapping) else getattr(table, "kind", "pgd")
+    ),
 ]
 """A gradient attack of surgery's own; without `kind`, projected gradient descent."""
 
@@ -167,7 +169,7 @@ class SearchEngineTable(ValueTable):
     heading: ClassVar[str] = "`engine` of an attack"
 
     precision: Precision = Field(
-        default="auto", description="Arithmetic of the search; `auto` takes bfloat16 where it is fast."
+        default="auto", description="Precision of the search; `auto` uses bfloat16 where it is fast."
     )
     fold: bool = Field(default=True, description="Multiply batch norm into other layers.")
     channels_last: bool = Field(default=True, description="Memory format.")

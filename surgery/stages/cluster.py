@@ -24,7 +24,7 @@ class ClusterStage(StageTable):
 
     kind: Literal["cluster"] = Field(description="Superclasses from C.")
     map: Annotated[str, Reference(kinds=("extract",))] = Field(description="An extract stage.")
-    superclasses: Superclasses = Field(description="How many, or how the number is chosen: `gap` or `silhouette`.")
+    superclasses: Superclasses = Field(description="Number of superclasses, or how to choose it: `gap`, `silhouette`.")
     method: Method = Field(default="average", description="Linkage on 1 - C, or spectral clustering.")
     centered: bool = Field(default=False, description="Take C of the weights without their mean over classes.")
     reference: HierarchyReference = Field(

@@ -27,7 +27,7 @@ class ConfusionStage(SearchStage):
     kind: Literal["confusion"] = Field(description="The attack confusion matrix M.")
     attack: AttackTable = Field(description="The attack.")
     targeted: bool = Field(
-        default=False, description="Towards every other class in turn, instead of away from the label."
+        default=False, description="Toward every other class in turn, instead of away from the label."
     )
 
     def passes(self, sizes: Sizes) -> int:

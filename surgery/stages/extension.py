@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import ConfigDict, Field, model_validator
@@ -45,6 +46,17 @@ class ExtensionStage(StageTable):
         if not (isinstance(table, type) and issubclass(table, StageTable)):
             raise InputError(
                 f"{reference}: expected a subclass of surgery.stages.StageTable, got {table!r}",
+                hint="docs/tutorial-extensions.md shows one",
+            )
+        if table.files and not table.mark:
+            raise InputError(
+                f"{reference}: a stage kind with `files` needs a `mark`, the file that says whose files they are",
+                hint='as in mark = "probes/.{}.key.json"',
+            )
+        if inspect.isabstract(table):
+            missing = ", ".join(sorted(table.__abstractmethods__))
+            raise InputError(
+                f"{reference}: expected a stage kind with all methods, but {missing} is not defined",
                 hint="docs/tutorial-extensions.md shows one",
             )
         keys = dict(self.__pydantic_extra__ or {})

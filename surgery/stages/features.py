@@ -24,7 +24,7 @@ class FeaturesStage(EvaluationStage):
 
     kind: Literal["features"] = Field(description="The matrix F.")
     variant: Variant = Field(
-        default="paper", description="`paper`: L2 distances of means; `published`: what the paper's code computes."
+        default="paper", description="`paper`: L2 distances of means; `published`: the distances of the paper's code."
     )
     at: str = Field(
         default="penultimate", description="Features: `penultimate`, `output` for the logits, a node, or a module path."

@@ -28,7 +28,7 @@ def _check_data_set(name: str) -> None:
 
 
 class DataTable(Table):
-    """The images that all stages of the recipe see."""
+    """The data set of all stages of the recipe."""
 
     heading: ClassVar[str] = "`[data]`"
 
@@ -50,7 +50,7 @@ class DataTable(Table):
     test_size: Count | None = Field(default=None, description="Test images to take; all by default.")
     image_size: Count | None = Field(default=None, description="Side to which images are resized, in pixels.")
     seed: Seed = Field(
-        default=0, description="Seed of what is held out and taken; the seed of [recipe] does not matter here."
+        default=0, description="Seed that selects the images taken and held out; the seed of [recipe] has no effect."
     )
     parameters: Values = Field(default={}, description="More arguments of the data set, such as those of `planted`.")
 

@@ -29,7 +29,7 @@ Rules = Annotated[
     tuple[Annotated[str, RuleSetName(), FilePath(suffixes=(".toml",)), checked(check_path)], ...],
     Field(strict=False, min_length=1),
 ]
-SEED = Field(default=None, description="Seed of what is random in the stage; the recipe's by default.")
+SEED = Field(default=None, description="Seed of the stage's random numbers; the recipe's by default.")
 
 
 class SourceStage(StageTable):
@@ -69,9 +69,11 @@ class EvaluationStage(ModelStage):
     """A stage that shows images to a network."""
 
     split: Literal["train", "validation", "test"] = Field(default="test", description="Images of the data set.")
-    images: Count | None = Field(default=None, description="How many of them, of each class its share; all by default.")
+    images: Count | None = Field(
+        default=None, description="Number of images, in shares of the classes; all by default."
+    )
     batch_size: Annotated[Count, Immaterial()] = Field(
-        default=256, description="Images at a time; the result does not depend on it."
+        default=256, description="Images in a batch; the result does not depend on it."
     )
 
     def images_of(self, data: Dataset) -> Split:

@@ -52,14 +52,14 @@ class TrainStage(StageTable):
     initial: ModelReference | None = Field(
         default=None, description="Train stage whose weights this one starts from; random weights by default."
     )
-    objective: ObjectiveTable = Field(description="What is minimized.")
+    objective: ObjectiveTable = Field(description="The training objective.")
     epochs: Count = Field(description="Passes over the training images.")
     batch_size: Count = Field(default=128, description="Images in a step.")
     optimizer: OptimizerTable = Field(default=OptimizerTable(), description="Stochastic gradient descent.")
     schedule: ScheduleTable = Field(description="The learning rate over time.")
     augmentation: AugmentationTable | None = Field(default=None, description="Random changes of the training images.")
     averaging: AveragingTable | None = Field(default=None, description="Average of the weights over the steps.")
-    select: SelectTable = Field(default=SelectTable(), description="How the best epoch is found.")
+    select: SelectTable = Field(default=SelectTable(), description="Selection of the best epoch.")
     engine: TrainingEngineTable = Field(default=TrainingEngineTable(), description="How training computes.")
     seed: Seed | None = SEED
 

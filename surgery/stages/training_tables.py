@@ -172,7 +172,7 @@ class MultiStepTable(ValueTable):
     milestones: Annotated[tuple[Count, ...], Field(strict=False, min_length=1)] = Field(
         description="Epochs after which it falls."
     )
-    factor: Positive = Field(default=0.1, description="What it is multiplied by at each.")
+    factor: Positive = Field(default=0.1, description="Factor of the learning rate at each milestone.")
 
     def value(self) -> MultiStep:
         return MultiStep(learning_rate=self.learning_rate, milestones=self.milestones, factor=self.factor)
@@ -218,19 +218,19 @@ class AugmentationTable(ValueTable):
     padding: Annotated[int, Field(ge=0, le=64)] = Field(
         default=0, description="Pixels added on each side before a random crop; the paper takes 4."
     )
-    flip: bool = Field(default=False, description="Mirror every other image.")
+    flip: bool = Field(default=False, description="Flip an image horizontally with probability one half.")
 
     def value(self) -> Augmentation:
         return Augmentation(padding=self.padding, flip=self.flip)
 
 
 class ExponentialTable(ValueTable):
-    """After every step the average moves a little towards the weights."""
+    """After every step the average moves a little toward the weights."""
 
     heading: ClassVar[str] = "Averaging `exponential`"
 
     kind: Literal["exponential"] = Field(description="A moving average.")
-    decay: Share = Field(description="Share of the old average that stays at each step.")
+    decay: Share = Field(description="Share of the old average that is kept at each step.")
     start: Count = Field(default=1, description="First epoch whose weights are averaged.")
     batches: WholeNumber = Field(
         default=0, description="Training batches for new statistics of batch norm; 0 to average those too."
@@ -257,7 +257,7 @@ AveragingTable = Annotated[ExponentialTable | StochasticTable, Field(discriminat
 
 
 class SelectTable(Table):
-    """How the best epoch is found."""
+    """The selection of the best epoch."""
 
     heading: ClassVar[str] = "`select`"
 
@@ -266,7 +266,7 @@ class SelectTable(Table):
     )
     on: Literal["validation", "test"] = Field(
         default="validation",
-        description="Images that decide. The paper took the test set, which overstates; results say so.",
+        description="Images that select the epoch. The paper used the test set, which overstates; results record it.",
     )
     every: WholeNumber = Field(
         default=1, description="Epochs between evaluations; 0 for none: then the last epoch is the best."
@@ -279,7 +279,7 @@ class TrainingEngineTable(ValueTable):
     heading: ClassVar[str] = "`engine` of a training"
 
     precision: Precision = Field(
-        default="auto", description="Arithmetic of the network; `auto` takes bfloat16 where it is fast."
+        default="auto", description="Precision of the network; `auto` uses bfloat16 where it is fast."
     )
     fold: bool = Field(default=True, description="Multiply batch norm into other layers while images are attacked.")
     channels_last: bool = Field(default=True, description="Memory format.")

@@ -27,8 +27,8 @@ class Small(nn.Module):
 def images():
     """`(160, 3, 8, 8)`: smooth differences between images, so that the network does not say the same of all."""
     generator = torch.Generator().manual_seed(0)
-    colours = torch.rand(160, 3, 1, 1, generator=generator)
-    return (0.7 * colours + 0.3 * torch.rand(160, 3, 8, 8, generator=generator)).clamp(0, 1)
+    colors = torch.rand(160, 3, 1, 1, generator=generator)
+    return (0.7 * colors + 0.3 * torch.rand(160, 3, 8, 8, generator=generator)).clamp(0, 1)
 
 
 @pytest.fixture(scope="package")

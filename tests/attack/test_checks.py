@@ -123,7 +123,7 @@ def test_masked_gradients_are_found(model, images, labels):
 
 
 def test_more_steps_that_hurt_are_found(images):
-    """A loss that falls again behind a ridge: a search of twice the length walks over it, and back to being right."""
+    """A loss that falls again after a ridge: a search of twice the length crosses it, and the image is right again."""
 
     class Ridge(nn.Module):
         def forward(self, x):

@@ -88,15 +88,15 @@ def test_other_arguments_of_an_attack_are_toml_values():
     [
         (["--attack", "noise_attack:Noise", "--epsilon", "8/255"], "needs --attack-arg queries=VALUE"),
         (["--attack", "noise_attack:Noise"], "needs --epsilon SIZE, --attack-arg queries=VALUE"),
-        ([*PGD, "--attack-arg", "queries=3"], "--attack-arg queries is no setting of pgd"),
+        ([*PGD, "--attack-arg", "queries=3"], "--attack-arg queries is not a setting of pgd"),
         ([*PGD, "--attack-arg", "queries"], "--attack-arg queries: expected KEY=VALUE"),
         ([*PGD, "--attack-arg", "start=zero", "--attack-arg", "start=zero"], "start is given twice"),
         ([*PGD, "--attack-arg", "epsilon=1"], "--epsilon is given too"),
         (
             ["--attack", "noise_attack:Noise", "--epsilon", "1/255", "--attack-arg", "queries=1", "--targeted"],
-            "--targeted is no setting of noise_attack:Noise",
+            "--targeted is not a setting of noise_attack:Noise",
         ),
-        (["--attack", "fgsm", "--epsilon", "8/255", "--steps", "3"], "--steps is no setting of fgsm"),
+        (["--attack", "fgsm", "--epsilon", "8/255", "--steps", "3"], "--steps is not a setting of fgsm"),
         (["--attack", "fgms", "--epsilon", "8/255"], "did you mean 'fgsm'"),
         (["--attack", "noise_attack:Nois", "--epsilon", "8/255"], "defines no 'Nois'"),
         (["--attack", "natural", "--epsilon", "8/255"], "cannot be called 'natural'"),

@@ -1,4 +1,4 @@
-"""The fast path: the same accuracies as the slow one, and a fall back, said, where it does not apply."""
+"""The fast path: the same accuracies as the slow one, and a reported fallback where it does not apply."""
 
 import copy
 from dataclasses import replace

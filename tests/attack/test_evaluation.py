@@ -1,4 +1,4 @@
-"""Evaluations: what counts as robust, what results do not depend on, what is kept and left alone."""
+"""Evaluations: which images count as robust, on what results do not depend, and which state is kept."""
 
 import math
 
@@ -245,7 +245,7 @@ def test_perturbed_images_are_those_that_were_evaluated(model, images, labels, r
     assert float(NORMS["Linf"].distance(attacked - images).max()) <= PGD.epsilon + 1e-6
 
 
-def test_perturbing_towards_targets(model, images, labels):
+def test_perturbing_toward_targets(model, images, labels):
     targets = (labels + 1) % 5
     attack = pgd(epsilon="16/255", steps=10, step_size="4/255", targeted=True, loss="margin")
     attacked = perturb(model, images, labels, attack, targets=targets, engine=FLOAT)

@@ -16,8 +16,8 @@ TARGETS = torch.tensor([1, 1])
 def test_cross_entropy():
     expected = functional.cross_entropy(LOGITS, LABELS, reduction="none")
     torch.testing.assert_close(LOSSES["cross-entropy"].untargeted(LOGITS, LABELS), expected)
-    towards = LOSSES["cross-entropy"].targeted(LOGITS, LABELS, TARGETS)
-    torch.testing.assert_close(towards, -functional.cross_entropy(LOGITS, TARGETS, reduction="none"))
+    toward = LOSSES["cross-entropy"].targeted(LOGITS, LABELS, TARGETS)
+    torch.testing.assert_close(toward, -functional.cross_entropy(LOGITS, TARGETS, reduction="none"))
 
 
 def test_the_margin_is_the_best_other_class_less_the_label():

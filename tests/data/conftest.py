@@ -17,7 +17,7 @@ def no_variable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def plant() -> Plant:
-    """Write `count` PNG files into `folder/<class>/`, each of one grey level: 10 times the class, plus its number."""
+    """Write `count` PNG files into `folder/<class>/`, each of one gray level: 10 times the class, plus its number."""
 
     def write(folder: Path, class_names: Sequence[str], count: int, size: tuple[int, int] = (4, 4)) -> None:
         for label, name in enumerate(class_names):

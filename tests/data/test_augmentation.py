@@ -9,7 +9,7 @@ from surgery.errors import InputError
 
 
 def batch(count: int = 64, shape: tuple[int, int, int] = (3, 6, 5)) -> Tensor:
-    # No zeros, so that what is padded can be told from what is not.
+    # No zeros, so that padding can be distinguished from pixels.
     return torch.randint(1, 256, (count, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 

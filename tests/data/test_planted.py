@@ -109,7 +109,7 @@ def test_siblings_share_the_field_of_their_superclass() -> None:
     for group in range(3):
         assert len(images[groups == group].unique(dim=0)) == 1
     found = pixels(superclass_amplitude=0.08)[[0, 3, 6]]
-    # Rounding to a grey level adds a twelfth of its square.
+    # Rounding to a gray level adds a twelfth of its square.
     gram = found @ found.T / found.shape[1] / 0.08**2
     torch.testing.assert_close(gram, torch.eye(3).double(), atol=0.01, rtol=0)
 
@@ -135,14 +135,14 @@ def test_fields_vary_in_strength_from_image_to_image() -> None:
     strength = varied @ steady[0] / steady[0].square().sum()
     assert abs(strength.mean() - 1) < 0.05
     assert abs(strength.std() - 0.3) < 0.04
-    # Half a grey level of rounding in each, the steady one's times a strength of up to 2.5.
+    # Half a gray level of rounding in each, the steady one's times a strength of up to 2.5.
     torch.testing.assert_close(varied, strength[:, None] * steady[:1], atol=2 / 255, rtol=0)
 
 
 def test_noise_has_its_standard_deviation() -> None:
     found = pixels(noise=0.05)
     assert abs(found.mean()) < 0.001
-    # Rounding adds a twelfth of the square of a grey level.
+    # Rounding adds a twelfth of the square of a gray level.
     assert abs(found.std() - math.sqrt(0.05**2 + 1 / 12 / 255**2)) < 0.001
 
 

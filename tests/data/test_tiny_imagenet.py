@@ -14,7 +14,7 @@ WORDS = "n01\tcrane, bird\nn02\tcrane\nn03\tdog, domestic dog\nn04\tcat\n"
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> Path:
-    """Three classes with four training images and one in val/; grey levels are 50 times the label in wnids.txt."""
+    """Three classes with four training images and one in val/; gray levels are 50 times the label in wnids.txt."""
     (tmp_path / "wnids.txt").write_text("\n".join(WNIDS) + "\n")
     (tmp_path / "words.txt").write_text(WORDS)
     (tmp_path / "val" / "images").mkdir(parents=True)
@@ -58,7 +58,7 @@ def test_it_is_found_in_a_folder_of_its_own(tiny: Path) -> None:
     for name in ("wnids.txt", "words.txt", "train", "val"):
         (tiny / name).rename(tiny / "tiny-imagenet-200" / name)
     assert load("tiny-imagenet", tiny).num_classes == 3
-    with pytest.raises(InputError, match="Tiny ImageNet is not here: no wnids"):
+    with pytest.raises(InputError, match="Tiny ImageNet not found: no wnids"):
         load("tiny-imagenet", tiny / "val")
 
 

@@ -124,7 +124,7 @@ def test_shape_queries_leave_the_main_path_where_it_is() -> None:
     assert lanes(layout(rows, {"size"})) == [0, 1, 0, 0]
 
 
-def test_value_that_nobody_reads_frees_its_lane() -> None:
+def test_value_without_readers_frees_its_lane() -> None:
     assert lanes(layout([row("a"), row("dead", "a"), row("b", "a"), row("c")])) == [0, 0, 1, 0]
 
 
@@ -173,7 +173,7 @@ def test_picture_is_the_same_every_time(graph: Graph) -> None:
     assert to_svg(graph) == to_svg(copy.deepcopy(graph))
 
 
-def test_kinds_have_colours_and_a_legend(graph: Graph) -> None:
+def test_kinds_have_colors_and_a_legend(graph: Graph) -> None:
     svg = to_svg(graph)
     shown = boxes(svg)
     fills = {name: box.find(f"{SVG}rect").get("fill") for name, box in shown.items()}  # pyright: ignore[reportOptionalMemberAccess]
@@ -184,7 +184,7 @@ def test_kinds_have_colours_and_a_legend(graph: Graph) -> None:
     }
 
 
-def test_colours_are_given_to_kinds_that_exist() -> None:
+def test_colors_are_given_to_kinds_that_exist() -> None:
     assert set(KIND_INKS) - {""} <= set(KINDS)
 
 
@@ -203,7 +203,7 @@ def test_marks_differ_by_symbol_and_outline_too(graph: Graph) -> None:
     assert len({(ink.fill, ink.symbol) for ink in MARK_INKS.values()}) == 3
 
 
-def test_marks_colour_the_lines_of_what_went_and_came(graph: Graph) -> None:
+def test_marks_color_the_lines_of_what_was_removed_and_added(graph: Graph) -> None:
     def strokes(**marks: str) -> set[str | None]:
         root = ElementTree.fromstring(to_svg(graph, marks=marks))
         return {path.get("stroke") for path in root.iter(f"{SVG}path")}

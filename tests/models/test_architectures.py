@@ -138,7 +138,7 @@ def test_odd_width_of_a_dense_network_is_refused() -> None:
 def test_torchvision_and_timm_are_built_without_weights_and_without_warnings() -> None:
     assert build("torchvision:squeezenet1_1", num_classes=3).num_classes == 3
     assert build("timm:resnet10t", num_classes=3).num_classes == 3
-    # Its constructor warns unless the caller decides about its slow initialisation; warnings are errors here.
+    # Its constructor warns unless the caller decides about its slow initialization; warnings are errors here.
     assert build("torchvision:googlenet", num_classes=3).state_dict()["fc.bias"].shape == (3,)
 
 

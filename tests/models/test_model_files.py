@@ -122,7 +122,7 @@ def test_trusted_pickle_without_its_class_says_so(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("options", [{}, LEGACY, "safetensors"])
 @pytest.mark.parametrize("name", ["weights", "weights.pt2", "weights.safetensors", "weights.png"])
-def test_state_dict_is_recognised_by_its_content(tmp_path: Path, module: nn.Module, options: Any, name: str) -> None:
+def test_state_dict_is_recognized_by_its_content(tmp_path: Path, module: nn.Module, options: Any, name: str) -> None:
     path = tmp_path / name
     if options == "safetensors":
         safetensors.torch.save_file(module.state_dict(), path)

@@ -115,10 +115,10 @@ def test_other_normalization_than_the_files_is_refused(tmp_path: Path, module: n
 
 
 def test_number_of_channels_follows_the_arguments() -> None:
-    grey = {"mean": [0.3], "std": [0.2]}
-    assert build("convnet", in_channels=1, normalize=grey)(torch.rand(2, 1, 16, 16)).shape == (2, 10)
+    gray = {"mean": [0.3], "std": [0.2]}
+    assert build("convnet", in_channels=1, normalize=gray)(torch.rand(2, 1, 16, 16)).shape == (2, 10)
     with pytest.raises(InputError, match="1 numbers in mean and 1 in std; expected 3, one for each channel"):
-        build("convnet", normalize=grey)
+        build("convnet", normalize=gray)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What is wrong with a recipe is said at once, at its place, with what may have been meant."""
+"""All mistakes of a recipe are reported together, with their positions and suggestions."""
 
 import re
 
@@ -69,8 +69,16 @@ EDITS = {
         '§"at.lst"',
         "model = 'at.lst': the checkpoints .* are best and last; did you mean 'last'",
     ),
-    "hierarchy": ('= "hierarchy"', '= §"hierarhcy"', "hierarchy = 'hierarhcy': no stage or known .*'hierarchy'"),
-    "known hierarchy": ('= "hierarchy"', '= §"cifar11"', "hierarchy = 'cifar11': no stage or known .*'cifar10'"),
+    "hierarchy": (
+        '= "hierarchy"',
+        '= §"hierarhcy"',
+        "hierarchy = 'hierarhcy': unknown stage or hierarchy.*'hierarchy'",
+    ),
+    "known hierarchy": (
+        '= "hierarchy"',
+        '= §"cifar11"',
+        "hierarchy = 'cifar11': unknown stage or hierarchy.*'cifar10'",
+    ),
     "itself": ("[stage.atc]", '[stage.atc]\ninitial = §"atc"', "stage 'atc' refers to itself"),
     "no source": (
         '[stage.robustness]\nkind = "attack"\nmodel = "at.last"',
@@ -87,7 +95,7 @@ EDITS = {
     "rules": (
         'model = "at"\n',
         'model = "at"\nrules = [§"linearise"]\n',
-        "no ruleset is called 'linearise'.*'linearize'",
+        "unknown ruleset 'linearise'.*'linearize'",
     ),
     "superclasses": (
         "superclasses = 3",
@@ -145,7 +153,7 @@ EDITS = {
     ),
     "include no list": ("[recipe]", 'include = §"a"\n[recipe]', "include: expected a list"),
 }
-"""What is replaced by what, with a mark where the mistake is, and what is said about it."""
+"""The text to replace, its replacement with a mark at the mistake, and the expected message."""
 
 
 @pytest.mark.parametrize(("old", "new", "message"), EDITS.values(), ids=EDITS)

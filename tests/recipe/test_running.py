@@ -281,7 +281,7 @@ def test_what_differs_between_two_stores_is_named(folder: Path, finished: Path) 
     assert all(text.startswith("features/") for text in found)
 
 
-# Files beside the store
+# Files next to the store
 
 
 def test_missing_checkpoints_are_made_again(folder: Path, finished: Path) -> None:

@@ -1,4 +1,4 @@
-"""Two stores beside each other, and results in other formats."""
+"""The comparison of two stores, and results in other formats."""
 
 from __future__ import annotations
 

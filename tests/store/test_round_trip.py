@@ -54,14 +54,14 @@ def identical(first: np.ndarray, second: np.ndarray) -> None:
 def groups(draw: st.DrawFn) -> Group:
     dimensions = draw(st.lists(names, min_size=1, max_size=3, unique=True))
     sizes = {name: draw(st.integers(1, 5)) for name in dimensions}
-    labelled = draw(st.lists(st.sampled_from(dimensions), unique=True))
+    labeled = draw(st.lists(st.sampled_from(dimensions), unique=True))
     variables = draw(st.lists(names.map(lambda name: f"v_{name}"), max_size=3, unique=True))
     return Group(
         name=draw(names),
         kind="test",
         coordinates=tuple(
             Coordinate(name=name, values=draw(st.tuples(*[text] * sizes[name])), long_name=draw(text))
-            for name in labelled
+            for name in labeled
         ),
         variables=tuple(draw(variable(name, sizes)) for name in variables),
         attributes=draw(st.dictionaries(names.map(lambda name: f"a_{name}"), text | numbers, max_size=12)),

@@ -262,7 +262,7 @@ def test_what_there_is_none_of_is_left_out(name: str, absent: set[str]) -> None:
     assert not absent & {item.name for item in (*group.variables, *group.coordinates)}
 
 
-def test_a_history_has_no_number_where_nobody_looked() -> None:
+def test_a_history_has_nan_where_nothing_was_measured() -> None:
     group = GROUPS[0]
     np.testing.assert_array_equal(group["natural"], [np.nan, 0.75, np.nan])
     np.testing.assert_array_equal(group["train_natural"], [np.nan] * 3)

@@ -13,7 +13,7 @@ NAMES = ("a", "b", "c", "d")
 
 
 def split(count, seed):
-    """Images whose class is a weak colour and a strong place, both learnt within a few epochs."""
+    """Images whose class is a weak color and a strong place, both learned within a few epochs."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(count) % len(NAMES)
     images = torch.randint(90, 150, (count, 3, 8, 8), generator=generator)

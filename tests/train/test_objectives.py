@@ -102,7 +102,7 @@ def test_standard_training_takes_the_gradient_of_cross_entropy(smooth, images):
     expected, loss = expected_gradients(smooth, lambda net: functional.cross_entropy(net(images), LABELS))
     assert close(found, expected)
     assert row["loss"] == row["cross-entropy"] == pytest.approx(loss, rel=1e-5)
-    assert row["robust"] != row["robust"]  # nobody looked
+    assert row["robust"] != row["robust"]  # not measured
 
 
 def test_adversarial_training_takes_the_gradient_at_the_attacked_images(smooth, images, attack):

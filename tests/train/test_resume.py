@@ -24,9 +24,9 @@ class Stopped(Exception):
 
 
 def stop_after(calls, heard=None):
-    """A progress callback that raises at its call number `calls`; `heard` is where it writes down what it hears.
+    """A progress callback that raises at its call number `calls`; it appends the progress to `heard`.
 
-    It has no ears for what is said within an evaluation.
+    It ignores progress within an evaluation.
     """
     heard = [] if heard is None else heard
 

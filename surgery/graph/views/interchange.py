@@ -43,7 +43,7 @@ def _quoted(text: str) -> str:
 
 
 def to_graphml(graph: Described) -> str:
-    """The graph as GraphML, which knows only text and numbers: shapes and attributes are text, None is omitted."""
+    """The graph as GraphML, which has only text and numbers: shapes and attributes are text, None is omitted."""
     network = to_networkx(graph)
     plain = networkx.MultiDiGraph(**_scalars(network.graph))
     plain.add_nodes_from((name, _scalars(data)) for name, data in network.nodes(data=True))

@@ -1,4 +1,4 @@
-"""Lanes, as `git log --graph` has them: which column each node of a drawing stands in.
+"""Lanes, as in `git log --graph`: the column of each node in a drawing.
 
 The next node keeps the lane of the value that it reads; a value that is needed later moves to another lane, which is
 free again after its last reader.
@@ -14,7 +14,7 @@ from surgery.graph.views.text import Line
 
 @dataclass(frozen=True, kw_only=True)
 class Track:
-    """The way of a value: the rows from which on it is in which lane, and the rows that read it."""
+    """The path of a value: the lane that it enters at each row, and the rows that read it."""
 
     lanes: tuple[tuple[int, int], ...]
     readers: tuple[int, ...]

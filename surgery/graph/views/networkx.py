@@ -20,7 +20,7 @@ def to_networkx(graph: Described, *, parameters: bool = False) -> networkx.Multi
     `argument`, the position of the operand or the name of the attribute that is read. Parameters are nodes of their own
     only on request.
     """
-    import networkx  # half a second that only this needs
+    import networkx  # the import takes half a second, and only this function needs it
 
     result = networkx.MultiDiGraph(
         model=graph.model_name, rung=graph.rung, input_shape=graph.input_shape, edits=len(graph.log)

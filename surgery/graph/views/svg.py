@@ -13,7 +13,7 @@ from surgery.graph.views.text import Line, headline, lines, number_text
 
 @dataclass(frozen=True, kw_only=True)
 class Ink:
-    """How a box is drawn; symbol and dashes say the same as the color."""
+    """The style of a box; symbol and dashes repeat the information of the color."""
 
     fill: str
     stroke: str
@@ -65,7 +65,7 @@ _FONT = "ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace"
 
 @dataclass(frozen=True, kw_only=True)
 class _Scene:
-    """What is drawn where: each row's box and track, each lane's center, the left edge of each column of text."""
+    """The layout: each row's box and track, each lane's center, the left edge of each column of text."""
 
     rows: tuple[Line, ...]
     labels: tuple[str, ...]
@@ -86,7 +86,7 @@ class _Scene:
 
 
 def to_svg(graph: Described, *, marks: Mapping[str, str] | None = None, title: str | None = None) -> str:
-    """Draw `graph`; `marks` calls nodes `removed`, `added` or `changed`, and what it leaves out is drawn plain."""
+    """Draw `graph`; `marks` maps nodes to `removed`, `added` or `changed`; the other nodes are drawn plain."""
     return draw(lines(graph), marks=marks, title=headline(graph) if title is None else title)
 
 
@@ -212,7 +212,7 @@ def _document(scene: _Scene, title: str, legend: Sequence[str]) -> Iterator[str]
 
 
 def _bands(scene: _Scene) -> Iterator[str]:
-    """A tint behind every other block of rows, where a block is a run of operations in one module."""
+    """A background tint for every other block of rows, where a block is a run of operations in one module."""
     paths = [row.module_path for row in scene.rows]
     modules = {path[:end] for path in paths for end, letter in enumerate(path) if letter == "."}
     blocks = [path if path in modules else path.rpartition(".")[0] for path in paths]

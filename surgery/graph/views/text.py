@@ -30,7 +30,7 @@ _SUMMARY_ROWS = 38
 class Line:
     """The description of one node, as text.
 
-    `shape` is text like `(N, 64, 8, 8)`, empty for what is not a tensor; `attributes` are those that differ from the
+    `shape` is text like `(N, 64, 8, 8)`, empty for any other value; `attributes` are those that differ from the
     vocabulary's defaults, with one number where all dimensions agree; `parameters` counts the numbers in the tensors
     called `parameter_names`; `reads` names the other nodes read, each once.
     """
@@ -52,9 +52,9 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True)
 class ModuleTree:
-    """A module with what it computes itself and what its modules do, in order of first execution.
+    """A module with its own operations and its inner modules, in order of first execution.
 
-    A module that computes one node when it is called is no tree but the line of that node, wherever it is called.
+    A module that computes one node when it is called is shown as the line of that node, wherever it is called.
     """
 
     path: str
@@ -108,7 +108,7 @@ def _result(node: fx.Node) -> fx.Node:
 
 
 def shape_text(shape: tuple[int | str, ...] | None) -> str:
-    """`(N, 64, 8, 8)`; empty for what has no shape."""
+    """`(N, 64, 8, 8)`; empty for a value without a shape."""
     return "" if shape is None else f"({', '.join(map(str, shape))}{',' * (len(shape) == 1)})"
 
 
@@ -120,7 +120,7 @@ def node_shape(node: fx.Node) -> str:
 
 
 def value_text(value: Any, reference: Callable[[fx.Node], str] = str) -> str:
-    """An attribute's value as it is written, nodes by `reference`, their names unless told otherwise."""
+    """An attribute's value as it is written, nodes by `reference`, which defaults to their names."""
     if isinstance(value, fx.Node):
         return reference(value)
     if isinstance(value, (tuple, list)):
@@ -166,7 +166,7 @@ def named_operands(node: fx.Node) -> dict[str, Any]:
 
 
 def attributes_text(node: fx.Node) -> str:
-    """`kernel_size=3, padding=1`: what a call says beyond the defaults of its operation."""
+    """`kernel_size=3, padding=1`: the attributes of a call that differ from the defaults of its operation."""
     operation, given = operation_of(node), settings(node)
     defaults = dict(operation.attributes) if operation else {}
     default = {name: _setting(operation, value) for name, value in defaults.items() if value is not REQUIRED}
