@@ -41,25 +41,25 @@ unit: $(VENV)/.tested
 coverage: $(VENV)/.tested  ## all 80 classification models of torchvision; about fifteen minutes
 	$(BIN)/python benchmarks/coverage.py -o docs/coverage.md
 
-speed: $(VENV)/.tested  ## how long tracing, rewriting and certifying take
+speed: $(VENV)/.tested  ## time to trace, rewrite and certify
 	$(BIN)/python benchmarks/speed.py
 
-kill: $(VENV)/.tested  ## kill writers of a store at 200 random moments; nothing that was reported may be lost
+kill: $(VENV)/.tested  ## kill writers of a store at 200 random moments; no group that was reported as written may be lost
 	$(BIN)/python benchmarks/kill_store.py --times 200
 
-kill-run: $(VENV)/.tested  ## kill a small quickstart at 50 random moments; every store has to come out the same
+kill-run: $(VENV)/.tested  ## kill a small quickstart at 50 random moments; every store has to be the same
 	$(BIN)/python benchmarks/kill_run.py --times 50
 
-extraction: $(VENV)/.tested  ## how long W takes beside the alternatives; add LARGE=--large for the big networks
+extraction: $(VENV)/.tested  ## time to compute W, compared with the alternatives; add LARGE=--large for the large networks
 	$(BIN)/python benchmarks/extract.py $(LARGE)
 
-attacks: $(VENV)/.tested  ## PGD beside torchattacks and foolbox, where they are installed; MODEL=checkpoint DATA=folder
+attacks: $(VENV)/.tested  ## PGD compared with torchattacks and foolbox, if they are installed; MODEL=checkpoint DATA=folder
 	$(BIN)/python benchmarks/attack.py --model $(MODEL) --data $(DATA)
 
-training: $(VENV)/.tested  ## a step of adversarial training beside a plain loop, and what the penalty costs
+training: $(VENV)/.tested  ## time of a step of adversarial training, compared with a plain loop, and cost of the penalty
 	$(BIN)/python benchmarks/train.py
 
-planted: $(VENV)/.tested  ## which superclasses C shows on data with a known hierarchy, five seeds; some minutes
+planted: $(VENV)/.tested  ## superclasses in C on data with a known hierarchy, five seeds; some minutes
 	$(BIN)/python benchmarks/planted.py
 
 docs: $(VENV)/.tested

@@ -145,8 +145,8 @@ torch {torch.__version__}, torchvision {torchvision.__version__}, {platform.syst
 Weights are random, batch-norm statistics are those of random images. *Nodes* are operations before and after.
 *Difference* is the largest one between the outputs of the traced graph and the model, relative to the largest output.
 *Scale* is the root mean square of the linear sub-network's output, without its constant part, for standard normal
-images. *Seconds* are for trace, plan, apply and certificate on a shared machine; they say what to expect, not what is
-fastest.
+images. *Seconds* are for trace, plan, apply and certificate on a shared machine; they show the
+order of magnitude.
 
 | model | input | rung | nodes | edits by rule | certificate | superposition error | scale | difference | seconds |
 |---|---|---|---|---|---|---|---|---|---|
