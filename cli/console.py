@@ -23,7 +23,7 @@ WIDE = 10_000
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
-    """The two streams of a command, and the options that change what goes to them.
+    """The two streams of a command, and the options that affect them.
 
     `as_json`: stdout carries one JSON object and nothing else. `debug`: stderr reports how long each step took.
     """

@@ -136,7 +136,7 @@ def launched(words: Sequence[str], count: int) -> Iterator[None]:
 
 @contextmanager
 def _joining(variables: Mapping[str, str], *, threads: int) -> Iterator[None]:
-    """Set what torch reads when training joins the processes; leave them and restore the settings at the end."""
+    """Set `variables`, which torch reads when training joins the processes; at the end leave them and restore all."""
     before = {name: os.environ.get(name) for name in variables}
     threads_before = torch.get_num_threads()
     os.environ.update(variables)

@@ -22,7 +22,7 @@ from surgery.attack.target import Target, training_during, training_modules
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """The result of one check: its name, whether it passed, and what was measured."""
+    """The result of one check: its name, whether it passed, and the measurement."""
 
     name: str
     passed: bool

@@ -111,7 +111,7 @@ IGNORED = frozenset(
         "pin_memory",
     )
 )
-"""Arguments that do not change what is computed."""
+"""Arguments that do not affect the result."""
 
 REFUSED: Mapping[str, Any] = {
     "return_indices": False,

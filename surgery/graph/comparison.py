@@ -53,7 +53,7 @@ def sample(model: nn.Module, example: Tensor) -> Sample | None:
 
 
 def run(model: nn.Module, images: Tensor, *, seed: int = 0) -> list[Any]:
-    """The leaves of what a copy of `model` returns for `images`; a model that draws random numbers draws from `seed`.
+    """The leaves of the output of a copy of `model` for `images`; a model that draws random numbers draws from `seed`.
 
     The copy has tensors of its own, as forwards may write into buffers.
     """

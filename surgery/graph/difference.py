@@ -53,7 +53,7 @@ class Difference:
 
     @property
     def empty(self) -> bool:
-        """True where nothing differs, nodes or numbers."""
+        """True if nodes and numbers are the same."""
         nodes = self.removed or self.added or self.changed
         return not (nodes or self.tensors_removed or self.tensors_added or self.tensors_changed)
 

@@ -28,7 +28,7 @@ TENSOR_PATH = re.compile(r'[^"\\\x00-\x1f]+')
 
 @dataclass(frozen=True, kw_only=True)
 class Edit:
-    """One application of a rule: what it matched, what it removed and what it made.
+    """One application of a rule: the nodes that it matched, removed and made.
 
     `at` names the node that was replaced; `removed` and `added` list node names with their operations; `into` names the
     node that the readers of `at` read now. `module_path`, `file` and `line` are the position of `at` in the model's

@@ -74,7 +74,7 @@ def cast(attributes: Attributes, dependent: Sequence[bool]) -> str | None:
 
 
 def selection(attributes: Attributes, dependent: Sequence[bool]) -> str | None:
-    """Affine in what is selected from, while the index (last operand) is fixed."""
+    """Affine in the operand that is indexed, while the index (last operand) is fixed."""
     return "data-dependent index" if dependent[-1] else None
 
 

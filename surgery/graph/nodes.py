@@ -60,7 +60,7 @@ def operation_name(node: fx.Node) -> str:
 
 
 def operation_of(node: fx.Node) -> Operation | None:
-    """The vocabulary's entry for a node, or None where it computes nothing or the vocabulary does not know it."""
+    """The vocabulary's entry for a node, or None for a node that computes nothing or has no entry."""
     return OPERATIONS.get(operation_name(node))
 
 

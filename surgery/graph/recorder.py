@@ -78,7 +78,7 @@ class Recorder(fx.Tracer):
 
     def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **more: Any) -> Any:
         if kind == "call_function" and not is_torch_function(target):
-            return target(*args, **kwargs)  # a function that `fx.wrap` hides: record what it does instead
+            return target(*args, **kwargs)  # a function that `fx.wrap` hides: record its calls instead
         if self.values and kind == "call_method" and target in _CREATIONS and not any(map(_has_proxy, args[1:])):
             return self._created(target, *args, **kwargs)
         proxy = super().create_proxy(kind, target, args, kwargs, *rest, **more)

@@ -13,7 +13,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 BATCHES = (2, 3)
-"""Two batch sizes; neither is one, which models and broadcasting treat specially."""
+"""Two batch sizes; both are larger than one, because models and broadcasting treat one specially."""
 
 Twins = tuple[Any, Any]
 """A value for each of the two batches: meta tensors, numbers, or containers of them."""

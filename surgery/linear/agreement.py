@@ -157,7 +157,7 @@ def _centered(logits: Tensor) -> Tensor:
 
 
 def _function(linear: Callable[[Tensor], Tensor] | Affine) -> Callable[[Tensor], Tensor]:
-    """`linear` as a function of images; a module is one already, whatever its attributes are called."""
+    """`linear` as a function of images; a module is returned unchanged, whatever the names of its attributes."""
     if isinstance(linear, nn.Module) or not hasattr(linear, "matrix"):
         return cast(Callable[[Tensor], Tensor], linear)
     matrix, bias = cast(Affine, linear).matrix, cast(Affine, linear).bias

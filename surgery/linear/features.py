@@ -18,7 +18,7 @@ from surgery.graph import Graph, copy_nodes, depends_on_input, operation_name, o
 from surgery.graph.normalizer import remove_dead_code
 
 Variant = Literal["paper", "published"]
-"""`paper`: L2 distances between the means of all images. `published`: what the paper's code computes, the mean squared
+"""`paper`: L2 distances between the means of all images. `published`: as in the paper's code, the mean squared
 difference between the means of the first 128 images of each class (there with logits as features).
 """
 

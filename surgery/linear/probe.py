@@ -21,7 +21,7 @@ COEFFICIENT = -0.7
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """What the probes measured; `obstacle` is the reason why nothing can be concluded, or None."""
+    """The measurements of the probes; `obstacle` is the reason why nothing can be concluded, or None."""
 
     scales: Mapping[str, float]
     superposition_error: float
@@ -168,7 +168,7 @@ def _superposition(value: torch.Tensor) -> tuple[float, float]:
 
 
 def obstacle(graph: Graph, scales: Mapping[str, float]) -> str | None:
-    """Why nothing can be concluded from probes with these scales, or None.
+    """The reason why probes with these scales allow no conclusion, or None.
 
     They need an output with rows for each image, no infinite or NaN signal anywhere, and an output that is not zero.
     """

@@ -45,7 +45,7 @@ class Transpose:
         return other
 
     def _prepare(self, count: int) -> None:
-        """Compute what does not depend on the values of the input: sizes, constant gates, uniform attention."""
+        """Compute the values that do not depend on those of the input: sizes, constant gates, uniform attention."""
         self.count = count
         self.constants: dict[fx.Node, Any] = dict(self.weights)
         for node in self.graph.graph.nodes:
@@ -105,7 +105,7 @@ class Transpose:
         elif written is not None and source in self.dependent and weight in self.constants:
             part = written(cotangent, self._blank(source), self.constants[weight], **node.kwargs)
             known = waiting.get(source)
-            # In place: nothing else holds what was just computed, and a third tensor would leave the caches.
+            # In place: nothing else holds the tensor just computed, and a third tensor would leave the caches.
             waiting[source] = part if known is None else part.add_(known)
         else:
             self._differentiate(node, cotangent, waiting)

@@ -135,7 +135,7 @@ def _open_safetensors(path: Path, blueprint: Blueprint) -> LoadedModel:
 
 
 def _open_checkpoint(path: Path, checkpoint: Checkpoint, blueprint: Blueprint) -> LoadedModel:
-    """Build what the checkpoint names; the user may add arguments or a factory but not contradict the architecture."""
+    """Build the checkpoint's network; the user may add arguments or a factory, but not give another architecture."""
     name = checkpoint.architecture
     if blueprint.architecture not in (None, name):
         raise ModelFileError(
@@ -177,7 +177,7 @@ def _open_state(path: Path, state: State, blueprint: Blueprint) -> LoadedModel:
 
 
 def _assemble(path: Path, state: State, blueprint: Blueprint) -> tuple[nn.Module, str]:
-    """Make the network and load `state` into it; returns also a note of what was inferred from the file.
+    """Make the network and load `state` into it; returns also a note of the settings inferred from the file.
 
     torch's generator stays as it was: the initial weights, which are overwritten, are drawn from a copy.
     """

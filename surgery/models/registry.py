@@ -176,7 +176,7 @@ def _try_to_build(name: str, arguments: str) -> None:
     except plugins.ArgumentError:
         raise
     except InputError as error:
-        # Only the constructor knows what is wrong; its message mostly names the argument.
+        # Only the constructor can find the mistake; its message mostly names the argument.
         words = re.findall(r"\w+", str(error.__cause__ or error.message))
         key = next((key for key in given if key in words), "")
         raise plugins.ArgumentError(error.message, key=key, hint=error.hint) from None

@@ -127,7 +127,7 @@ def _shared(where: Where, match: Match, dependent: Dependent) -> str | None:
 def _private(where: Where, match: Match, dependent: Dependent) -> str | None:
     inner = [node for node in match.nodes if node not in match.roots]
     wanted = None if where.private is None else not where.private
-    return _flag(wanted, _outside_reader(inner, match), "nothing inside is read elsewhere")
+    return _flag(wanted, _outside_reader(inner, match), "no inner node is read elsewhere")
 
 
 def _flag(wanted: bool | None, found: str | None, absent: str) -> str | None:

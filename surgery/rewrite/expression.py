@@ -24,7 +24,7 @@ class ExpressionError(Exception):
     def __init__(self, message: str, column: int, hint: str | None = None) -> None:
         super().__init__(message)
         self.message = message
-        self.column = max(column, 0)  # what closes the parentheses around an expression starts before it
+        self.column = max(column, 0)  # an error at the added opening parenthesis is before the expression
         self.hint = hint
 
 

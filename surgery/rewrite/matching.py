@@ -13,12 +13,12 @@ from surgery.graph import OPERATIONS, operation_name
 from surgery.rewrite.expression import Call, Expression, Literal, Name, Several, Wildcard, operations_of
 
 Bindings = Mapping[str, Any]
-"""What a name captured: a node, None for an absent operand, a list of nodes, or an attribute's value."""
+"""The value that a name captured: a node, None for an absent operand, a list of nodes, or an attribute's value."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Match:
-    """A pattern found: its roots (the nodes to be replaced), what its names captured, and every node it covers."""
+    """A match of a pattern: its roots (the nodes to be replaced), the values of its names, and every node it covers."""
 
     roots: tuple[fx.Node, ...]
     bindings: Bindings

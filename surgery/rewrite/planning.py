@@ -1,4 +1,4 @@
-"""`plan` works out what rules would do to a graph; `apply` does it.
+"""`plan` finds the edits that rules would make to a graph; `apply` makes them.
 
 Planning applies the rules to a copy of the nodes until no rule fires, and records every edit and every near miss.
 Applying repeats the edits of a plan on another copy; edits may have been removed from the plan in between.
@@ -42,7 +42,7 @@ class NearMiss:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What `rules` would do to `graph`: the edits in order, and the near misses in the rewritten graph.
+    """The edits that `rules` would make to `graph`, in order, and the near misses in the rewritten graph.
 
     `unexpected` holds a message for each rule that fired more or less often than it expects.
     """
@@ -82,7 +82,7 @@ def _by_rule(edits: Sequence[Edit]) -> str:
 
 
 def plan(graph: Graph, rules: str | Path | RuleSet | Sequence[str | Path | RuleSet]) -> Plan:
-    """Work out what `rules` would do to `graph`, which is not changed.
+    """Find the edits that `rules` would make to `graph`, which is not changed.
 
     A rule that inserts nodes after its match (its rewrite reads the matched node) fires once at each node, and
     not at the nodes that it inserts.
@@ -106,8 +106,8 @@ def plan(graph: Graph, rules: str | Path | RuleSet | Sequence[str | Path | RuleS
         names = ", ".join(f"{name} ({count} times)" for name, count in counts)
         raise RewriteError(
             f"rules feed each other without end; in the last round fired: {names}",
-            hint="change a rule so that it does not match what it or another rule writes; to insert before an"
-            " operation, name what it reads: relu(c := convolution(_))",
+            hint="change a rule so that it does not match nodes that it or another rule writes; to insert before an"
+            " operation, name its operand: relu(c := convolution(_))",
         )
     misses = _near_misses(order, rewriter)
     return Plan(

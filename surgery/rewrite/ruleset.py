@@ -57,7 +57,7 @@ class Rule:
         return f"{self.name}: {self.match_text} -> {self.rewrite_text}"
 
     def expected(self, count: int) -> bool:
-        """True where firing `count` times is what the rule expects."""
+        """True if the rule expects to fire `count` times."""
         if self.expect is None:
             return True
         found = _EXPECT.fullmatch(self.expect.strip())
@@ -68,7 +68,7 @@ class Rule:
 
 @dataclass(frozen=True, kw_only=True)
 class RuleSet:
-    """Rules under one name, with those of the included rulesets before them, and what applying them promises.
+    """Rules under one name, with those of the included rulesets before them, and the promise of the result.
 
     `sources` are the names or paths from which it was loaded: one, or several for joined rulesets.
     """

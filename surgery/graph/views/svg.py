@@ -52,7 +52,7 @@ MARK_INKS: Mapping[str, Ink] = {
     "added": _ADDED,
     "changed": Ink(fill="#fbf3a3", stroke="#96890a", symbol="~"),
 }
-"""The colors of what a comparison marks."""
+"""The colors of the marks of a comparison."""
 
 _PITCH, _HEIGHT = 36, 22
 _GAP, _BEND = _PITCH - _HEIGHT, 5
@@ -256,7 +256,7 @@ def _trunk(scene: _Scene, row: int, track: Track) -> str:
 
 
 def _branch(scene: _Scene, track: Track, reader: int) -> str:
-    """From where the value passes above `reader` into its box, below what is pushed aside there."""
+    """From the position of the value above `reader` into its box, below the values that are pushed aside there."""
     x, y = scene.centers[track.lane(reader - 1)], scene.y(reader)
     return f"M{x:.5g} {y - _GAP:g}" + _bend(x, scene.x(reader), y - _BEND, y)
 
