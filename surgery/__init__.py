@@ -1,4 +1,4 @@
-"""Declarative model surgery: trace a network, rewrite it by rules, certify the result, and measure what it shows.
+"""Declarative model surgery: trace a network, rewrite it by rules, certify the result, and measure it.
 
 Names and subpackages are imported when they are first used, so that `import surgery` needs neither torch nor time.
 """

@@ -1,4 +1,4 @@
-"""Errors: each says what was expected, what was given, where, and what to do."""
+"""Errors: each names the expected and the given value, the place, and a remedy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 
 class SurgeryError(Exception):
-    """Base of all errors raised on purpose; `message` says what is wrong and where, `hint` what to do."""
+    """Base of all errors raised on purpose; `message` names the mistake and its place, `hint` a remedy."""
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)

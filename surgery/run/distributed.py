@@ -72,6 +72,6 @@ def _explained() -> Iterator[None]:
         if isinstance(error, distributed.DistError) or "gloo" in str(error):
             raise LostProcessError(
                 "another process of this run has ended, so the run cannot continue",
-                hint="the output of that process says why; rerun the same command to resume",
+                hint="the output of that process has the reason; rerun the same command to resume",
             ) from error
         raise

@@ -26,7 +26,7 @@ from surgery.train.engine import find_device
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A complete run: its folder, what it found, which stages ran, and which were finished before."""
+    """A complete run: its folder, its findings, the stages that ran, and the stages that were finished before."""
 
     folder: RunFolder
     summary: Summary
@@ -45,7 +45,7 @@ def run_recipe(
 ) -> Run:
     """Run the stages that are not finished in `folder`; after an interruption the same call resumes.
 
-    `stages`: only these and what they read; all by default. `device`: by default a GPU if there is one. `listener`:
+    `stages`: only these and their inputs; all by default. `device`: by default a GPU if there is one. `listener`:
     called with everything that happens; an exception that it raises stops the run, and finished stages stay.
 
     Under a launcher such as `torchrun`, every process calls this with the same arguments: they train together, and the

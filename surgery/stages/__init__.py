@@ -1,4 +1,4 @@
-"""The stage kinds of a recipe, one file each: table, cost, what it does, group of the store, figures, summary."""
+"""The stage kinds of a recipe, one file each: table, cost, computation, group of the store, figures, summary."""
 
 from surgery.stages.findings import Cell as Cell
 from surgery.stages.findings import Finding as Finding

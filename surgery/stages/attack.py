@@ -234,7 +234,7 @@ def robustness_group(
     provenance: Mapping[str, str],
     name: str = "robustness",
 ) -> Group:
-    """Accuracies with intervals, of each class, what became of every image, and the checks (section 7).
+    """Accuracies with intervals, of each class, the outcome of every image, and the checks (section 7).
 
     The entries of `attack` are `natural`, the attacks, and `worst_case`. `data`: the title of the data set.
     """

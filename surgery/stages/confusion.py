@@ -82,7 +82,7 @@ MEANING = {
     False: "share of the images of a class that the attack turns into the other class; the diagonal: what stays right",
     True: "share of the images of a class that reach the other class as the target; the diagonal: what reaches none",
 }
-"""What an entry of M says, untargeted and targeted."""
+"""The meaning of an entry of M, untargeted and targeted."""
 
 
 def confusion_group(

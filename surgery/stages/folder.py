@@ -1,4 +1,4 @@
-"""`RunFolder`: the files of a run, and what each stage has left there."""
+"""`RunFolder`: the files of a run and of each of its stages."""
 
 from __future__ import annotations
 

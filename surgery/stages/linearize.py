@@ -49,7 +49,7 @@ def graph_group(
     provenance: Mapping[str, str],
     name: str = "graph",
 ) -> Group:
-    """How often each rule fired, and what the certificate says; the graph itself is a file.
+    """How often each rule fired, and the certificate; the graph itself is a file.
 
     The variable `edits` is missing if no rule fired, and `scale` if the graph is not affine: a store has no empty
     arrays.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class ReportStage(StageTable):
-    """Draws the figures and summarizes what the other stages found; one for all combinations of a matrix."""
+    """Draws the figures and summarizes the findings of the other stages; one for all combinations of a matrix."""
 
     heading: ClassVar[str] = "Stage `report`"
     mark: ClassVar[str] = "figures/.{}.key.json"
@@ -66,7 +66,7 @@ class ReportStage(StageTable):
         return drawn
 
     def _saved(self, context: Context, name: str, draw: Callable[[], Figure]) -> list[str]:
-        """The files of one figure; a figure that cannot be drawn is reported, and the others are drawn all the same."""
+        """The files of one figure; a figure that cannot be drawn is reported, and the others are still drawn."""
         from surgery.report import figures
 
         try:

@@ -1,4 +1,4 @@
-"""What a stage is: its table in a recipe, its place in a run, what it works with, and what it leaves behind.
+"""What a stage is: its table in a recipe, its place in a run, its inputs, and its outputs.
 
 A stage kind is one subclass of `StageTable` in one file: its fields are the keys of its table, its methods say what it
 costs, what it does, which figures it has and what the summary says about it. `registry.py` lists the kinds.
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Figures = Mapping[str, Callable[[], "Figure"]]
-"""Functions that draw figures, by what they show: the name of the file is `STAGE-NAME.png`."""
+"""Functions that draw figures, by the name of their content: the name of the file is `STAGE-NAME.png`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,10 +49,10 @@ class Sizes:
 
 
 class StageTable(Table, ABC):
-    """A stage kind: the table that a recipe writes, and what it means.
+    """A stage kind: the table that a recipe writes, and its methods.
 
     `version`: raised when the kind computes something else from the same parameters, so that its stages run again.
-    `sections`: the sections of the summary that it adds to. `files`, `temporary`: files that a stage leaves beside its
+    `sections`: the sections of the summary that it adds to. `files`, `temporary`: files that a stage leaves next to its
     group, and files that it needs only to resume, relative to the run folder, with `{}` for the stage's name. `mark`:
     the file that records by its key which stage these files belong to. `collective`: under a launcher such as
     `torchrun`, all processes run the stage together. `gathers`: one stage reads all repetitions of its inputs.
@@ -68,7 +68,7 @@ class StageTable(Table, ABC):
 
     @abstractmethod
     def run(self, context: Context) -> Group:
-        """Do what the stage is for, and return its group of the store."""
+        """Run the stage, and return its group of the store."""
 
     def passes(self, sizes: Sizes) -> int:
         """About how many images go forward and back through a network; attacks that stop early need fewer."""
@@ -79,11 +79,11 @@ class StageTable(Table, ABC):
         return {}
 
     def findings(self, finished: Finished) -> Iterable[Finding]:
-        """What the summary says about a finished stage; nothing by default."""
+        """The findings of a finished stage for the summary; none by default."""
         return ()
 
     def compare(self, mine: Finished, other: Finished) -> Iterable[Finding]:
-        """What the summary says about two finished stages of this kind; nothing by default."""
+        """The findings of the comparison of two finished stages of this kind, for the summary; none by default."""
         return ()
 
     @classmethod

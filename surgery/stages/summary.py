@@ -1,4 +1,4 @@
-"""`Summary`: what the finished stages of a run found, in sections."""
+"""`Summary`: the findings of the finished stages of a run, in sections."""
 
 from __future__ import annotations
 

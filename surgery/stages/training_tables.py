@@ -1,4 +1,4 @@
-"""Tables of a recipe that say how a network is trained."""
+"""Tables of a recipe for the training of a network."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WholeNumber = Annotated[int, Field(ge=0)]
 
 
 class ClusterTable(Table):
-    """The cluster penalty (paper, eq. 10 and Algorithm 2): what makes "+C" of an objective."""
+    """The cluster penalty (paper, eq. 10 and Algorithm 2): an objective with this penalty is "+C"."""
 
     heading: ClassVar[str] = "`cluster`"
 
@@ -51,7 +51,7 @@ class PerturbationTable(ValueTable):
 
 
 class OwnLossAttackTable(SearchTable):
-    """The attack inside an objective that says itself what the attack increases."""
+    """The attack of an objective that defines the loss to increase."""
 
     heading: ClassVar[str] = "`attack` of `trades`"
 

@@ -1,4 +1,4 @@
-"""What is wrong with a training run: errors before its first batch, and notices of what its history shows."""
+"""Diagnostics of a training run: errors before its first batch, and notices from its history."""
 
 from __future__ import annotations
 

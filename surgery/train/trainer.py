@@ -243,7 +243,7 @@ class Trainer:
             self.best = {name: tensor.detach().cpu().clone() for name, tensor in self.result.state_dict().items()}
         images = len(self.data.splits[self.config.select_on])
         noticed = notices_after(self.config, self.history, images=images, classes=self.data.num_classes)
-        # A sign usually stays for all epochs that follow; it is told once.
+        # A sign usually remains in all later epochs; it is reported once.
         fresh = [notice for notice in noticed if all(notice.kind != other.kind for other in self.notices)]
         self.notices += fresh
         self.epoch, self.batch, self.seconds = epoch, 0, 0.0
