@@ -77,6 +77,19 @@ def test_what_cannot_be_found_is_an_input_error(package, reference, message):
         locate(reference)
 
 
+def test_folders_without_init_files_are_packages_too(tmp_path, monkeypatch):
+    (tmp_path / "outer_for_tests" / "inner" / "most").mkdir(parents=True)
+    (tmp_path / "outer_for_tests" / "inner" / "most" / "nets.py").write_text("def make():\n    return 7\n")
+    monkeypatch.chdir(tmp_path)
+    assert locate("outer_for_tests.inner.most.nets:make").path == tmp_path / "outer_for_tests/inner/most/nets.py"
+    assert not any(name.startswith("outer_for_tests") for name in sys.modules)
+    with pytest.raises(InputError, match=r"no module 'outer_for_tests\.inner\.other' was found"):
+        locate("outer_for_tests.inner.other:make")
+    with pytest.raises(InputError, match=r"no module 'outer_for_tests\.inner\.most' was found|has no file"):
+        locate("outer_for_tests.inner.most:make")
+    assert load("outer_for_tests.inner.most.nets:make")() == 7
+
+
 def test_a_syntax_error_is_located(package):
     (package / "broken.py").write_text("x = 1\ndef f(:\n")
     with pytest.raises(InputError, match=r"broken\.py:2"):

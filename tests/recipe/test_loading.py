@@ -183,3 +183,18 @@ def test_a_stage_that_is_not_there_is_an_error_with_near_names(load):
 def test_an_unknown_recipe_is_an_error_with_near_names():
     with pytest.raises(InputError, match=r"no shipped recipe and no file is called 'quickstat'(.|\n)*'quickstart'"):
         load_recipe("quickstat")
+
+
+def test_two_loads_of_one_file_are_equal(load):
+    assert load() == load()
+    assert load() != load(overrides=[("stage.at.epochs", "2")])
+
+
+@pytest.mark.parametrize("attack", ['"pgd"', "[1]", "5", "{ kind = [1], epsilon = 0.1 }"])
+def test_an_attack_that_is_not_a_table_is_a_located_mistake(load, chain, attack):
+    text = chain.replace(
+        'select = { attack = { epsilon = "8/255", steps = 20, step_size = 0.003 }', f"select = {{ attack = {attack}"
+    )
+    assert text != chain
+    with pytest.raises(RecipeError, match=r"mine\.toml:19:\d+: "):
+        load(text)
