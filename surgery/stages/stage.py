@@ -54,8 +54,9 @@ class StageTable(Table, ABC):
     `version`: raised when the kind computes something else from the same parameters, so that its stages run again.
     `sections`: the sections of the summary that it adds to. `files`, `temporary`: files that a stage leaves next to its
     group, and files that it needs only to resume, relative to the run folder, with `{}` for the stage's name. `mark`:
-    the file that records by its key which stage these files belong to. `collective`: under a launcher such as
-    `torchrun`, all processes run the stage together. `gathers`: one stage reads all repetitions of its inputs.
+    the file that records by its key which stage these files belong to; kinds with `files` need one. `collective`: under
+    a launcher such as `torchrun`, all processes run the stage together. `gathers`: one stage reads all repetitions of
+    its inputs.
     """
 
     version: ClassVar[int] = 1
