@@ -246,7 +246,7 @@ def _of_class(node: ast.ClassDef) -> Signature | None:
 
 
 def _of_dataclass(node: ast.ClassDef) -> Signature | None:
-    """The signature of the constructor that `dataclass` makes; None where a field is made by a call, such as `field`."""
+    """The signature of the constructor that `dataclass` makes; None where a call, such as `field`, makes a field."""
     required, optional = list[str](), list[str]()
     for item in node.body:
         if isinstance(item, ast.FunctionDef) and item.name == "__init__":

@@ -58,7 +58,8 @@ class Recipe:
     def imported(self) -> Recipe:
         """The recipe with the user's stage kinds imported, and their tables made by their own classes.
 
-        Raises RecipeError for all keys and references that these do not accept, and InputError if a kind cannot be imported.
+        Raises RecipeError for all keys and references that these do not accept, and InputError if a kind cannot be
+        imported.
         """
         stages, problems = [], []
         for stage in self.stages:
