@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -133,6 +134,11 @@ def _contents(stage: Stage) -> Iterator[tuple[str, str]]:
                     yield name, hashlib.sha256(f"{reference} {locate(reference).digest}".encode()).hexdigest()
             elif isinstance(marker, FilePath) and marker.content and marker.fits(text) and not _are_rules(markers):
                 yield name, _digest_of_file(text)
+    # Which keys of an extension are paths is written in its class, which is not imported here: every text that names
+    # an existing file counts as one.
+    for name, text in (stage.parameters.model_extra or {}).items():
+        if isinstance(text, str) and name not in stage.inputs and os.path.isfile(text):  # noqa: PTH113 - never raises
+            yield name, _digest_of_file(text)
 
 
 def _is_reference(markers: tuple[Any, ...]) -> bool:

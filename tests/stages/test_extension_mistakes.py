@@ -7,7 +7,7 @@ import pytest
 
 from surgery.errors import InputError
 from surgery.plugins import locate
-from surgery.recipe import RecipeError, load_recipe
+from surgery.recipe import RecipeError, load_recipe, stage_keys
 
 MODULE = """\
 from dataclasses import dataclass
@@ -88,3 +88,12 @@ def test_the_signature_of_a_dataclass_is_read_from_its_fields():
     found = locate("mistakes_for_tests:Shift").signature
     assert found is not None
     assert (found.required, found.optional, found.open_ended) == (("epsilon",), ("norm",), False)
+
+
+def test_the_content_of_a_file_that_an_extension_names_is_part_of_its_key(tmp_path):
+    recipe = load_recipe("mine.toml", [("stage.probe", '{kind = "mistakes_for_tests:Probe", file = "weights.bin"}')])
+    keys = []
+    for content in ("one", "two", "one"):
+        (tmp_path / "weights.bin").write_text(content)
+        keys.append(stage_keys(recipe, "digest")["probe"])
+    assert keys[0] == keys[2] != keys[1]
