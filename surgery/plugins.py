@@ -15,6 +15,7 @@ import inspect
 import os
 import re
 import sys
+import traceback
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -127,6 +128,19 @@ def load(reference: str) -> Any:
     return getattr(module, name)
 
 
+def raised_inside(error: BaseException, extensions: Iterable[Extension]) -> InputError | None:
+    """An error that names the user's code if `error`, which surgery did not raise on purpose, comes out of it."""
+    files = {str(extension.path): extension for extension in extensions}
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if frame.filename in files:
+            reference = files[frame.filename].reference
+            return InputError(
+                f"{reference}: {frame.filename}:{frame.lineno} raised {type(error).__name__}: {error}",
+                hint="--debug prints the traceback",
+            )
+    return None
+
+
 def check_arguments(
     what: str, signature: Signature | None, given: Iterable[str], *, provided: Collection[str] = ()
 ) -> None:
@@ -213,6 +227,8 @@ def _signature_in(tree: ast.Module, name: str, reference: str, path: Path) -> Si
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             names.append(node.name)
             if node.name == name:
+                if not isinstance(node, ast.ClassDef) and node.decorator_list:
+                    return None  # a decorator may change the parameters
                 return _of_class(node) if isinstance(node, ast.ClassDef) else _of_function(node.args, skip=0)
         else:
             names += _bound_by(node)

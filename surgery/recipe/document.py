@@ -17,7 +17,9 @@ from surgery.errors import InputError, suggest
 from surgery.files import existing_file
 from surgery.recipe.problems import Flag, Place, Problem, RecipeError
 from surgery.recipe.schema import RecipeFile
+from surgery.stages.extension import ExtensionStage
 from surgery.stages.fields import FilePath
+from surgery.stages.registry import table_of
 from surgery.toml import Location, TomlDocument, TomlError, parse_toml
 from surgery.validation import Visited, visit
 
@@ -112,12 +114,22 @@ class Document:
             for marker in visited.markers:
                 text = visited.value
                 if isinstance(marker, FilePath) and isinstance(text, str) and text and marker.fits(text):
-                    source, _ = self.origin(visited.location)
-                    # No Path methods: they resolve links or raise for paths that the operating system refuses.
-                    here = os.getcwd() if isinstance(source, Flag) else os.path.dirname(os.path.abspath(source.path))  # noqa: PTH100, PTH109, PTH120
-                    path = os.path.normpath(os.path.join(here, os.path.expanduser(text)))  # noqa: PTH111, PTH118
+                    path = self._absolute(visited.location, text)
                     document = document if path == text else document._replaced(visited.location, path)
+        # Which keys of a user's stage kind are paths is written in its class, which is not imported here: a text that
+        # names an existing file is one.
+        for name, table in self.stages.items():
+            for key, text in table.items() if table_of(table.get("kind")) is ExtensionStage else ():
+                path = self._absolute(("stage", name, key), text) if isinstance(text, str) and key != "kind" else ""
+                if os.path.isfile(path) and path != text:  # noqa: PTH113 - never raises
+                    document = document._replaced(("stage", name, key), path)
         return document
+
+    def _absolute(self, location: Location, text: str) -> str:
+        source, _ = self.origin(location)
+        # No Path methods: they resolve links or raise for paths that the operating system refuses.
+        here = os.getcwd() if isinstance(source, Flag) else os.path.dirname(os.path.abspath(source.path))  # noqa: PTH100, PTH109, PTH120
+        return os.path.normpath(os.path.join(here, os.path.expanduser(text)))  # noqa: PTH111, PTH118
 
     def _replaced(self, location: Location, value: Any) -> Document:
         """With the value at `location` replaced, which may be an element of a list; its origin stays."""

@@ -62,8 +62,9 @@ def stage_records(recipe: Recipe, data_digest: str) -> Mapping[str, StageRecord]
     source = extension_reference(recipe.data.name, ExtensionName(group="surgery.datasets"))
     if source is not None:  # the code that loads the data counts as well as the data
         data_digest = hashlib.sha256(f"{data_digest} {locate(source).digest}".encode()).hexdigest()
+    rules: dict[str, str] = {}  # most stages of a matrix name the same ruleset, which takes a while to read
     for stage in recipe.stages:
-        records[stage.name] = _record(stage, records, data_digest)
+        records[stage.name] = _record(stage, records, data_digest, rules)
     return records
 
 
@@ -81,16 +82,18 @@ def material(stage: Stage) -> dict[str, Any]:
     return everything
 
 
-def _record(stage: Stage, records: Mapping[str, StageRecord], data: str) -> StageRecord:
-    parameters, contents, version = material(stage), dict(_contents(stage)), stage.parameters.version
+def _record(stage: Stage, records: Mapping[str, StageRecord], data: str, rules: dict[str, str]) -> StageRecord:
+    parameters, contents, version = material(stage), dict(_contents(stage, rules)), stage.parameters.version
+    # By their keys, not by their names: renaming a stage changes no result.
     read = {
         role: {"key": records[item.stage].key, "checkpoint": item.checkpoint} for role, item in stage.inputs.items()
     }
-    if stage.parameters.gathers:
+    if stage.parameters.gathers:  # except in a report, which shows the names
         read = {item.stage: records[item.stage].key for item in stage.inputs.values()}
     decides = {
         "kind": stage.kind,
         "version": version,
+        # References and files count by what they lead to, which stands below.
         "parameters": _without(parameters, [*stage.inputs, *contents]),
         "inputs": read,
         "contents": contents,
@@ -117,36 +120,34 @@ def _marked(stage: Stage) -> Iterator[tuple[Location, tuple[Any, ...]]]:
             yield visited.location, visited.markers
 
 
-def _contents(stage: Stage) -> Iterator[tuple[str, str]]:
+def _contents(stage: Stage, rules: dict[str, str]) -> Iterator[tuple[str, str]]:
     """Digests of the files, rulesets and extensions of a stage, by their dotted keys."""
     values = stage.parameters.model_dump()
     for location, markers in _marked(stage):
         text = _within(values, location)
-        if not isinstance(text, str) or (_is_reference(markers) and ".".join(map(str, location)) in stage.inputs):
-            continue
         name = ".".join(map(str, location))
+        # A hierarchy may be a stage, whose key counts, or a file of the same marker.
+        stage_is_meant = name in stage.inputs and any(isinstance(marker, Reference) for marker in markers)
+        if not isinstance(text, str) or stage_is_meant:
+            continue
+        # A ruleset counts by its rules, also when a path names it: its comments and layout do not matter.
+        are_rules = any(isinstance(marker, RuleSetName) for marker in markers)
         for marker in markers:
             if isinstance(marker, RuleSetName):
-                yield name, _digest_of_rules(text)
+                if text not in rules:
+                    rules[text] = _digest_of_rules(text)
+                yield name, rules[text]
             elif isinstance(marker, ExtensionName):
                 reference = extension_reference(text, marker)
                 if reference is not None:
                     yield name, hashlib.sha256(f"{reference} {locate(reference).digest}".encode()).hexdigest()
-            elif isinstance(marker, FilePath) and marker.content and marker.fits(text) and not _are_rules(markers):
+            elif isinstance(marker, FilePath) and marker.content and marker.fits(text) and not are_rules:
                 yield name, _digest_of_file(text)
     # Which keys of an extension are paths is written in its class, which is not imported here: every text that names
     # an existing file counts as one.
     for name, text in (stage.parameters.model_extra or {}).items():
         if isinstance(text, str) and name not in stage.inputs and os.path.isfile(text):  # noqa: PTH113 - never raises
             yield name, _digest_of_file(text)
-
-
-def _is_reference(markers: tuple[Any, ...]) -> bool:
-    return any(isinstance(marker, Reference) for marker in markers)
-
-
-def _are_rules(markers: tuple[Any, ...]) -> bool:
-    return any(isinstance(marker, RuleSetName) for marker in markers)
 
 
 def _digest_of_file(path: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -134,15 +134,16 @@ def _check(link: Link, tables: Mapping[str, Mapping[str, Any]]) -> tuple[str, st
     # An unknown kind is a mistake of its own, which is reported there.
     if isinstance(kind, str) and (kind in KINDS or reference_of(kind, GROUP) is not None) and not _fits(table, link):
         fitting = _of_kind(link, tables)
-        near = [name for name in fitting if _names(tables[name], link.target)] or fitting
+        # A stage of the right kind that reads the named one is probably meant: the extraction of that network.
+        near = [
+            name
+            for name in fitting
+            if any(isinstance(text, str) and text.partition(".")[0] == link.target for text in tables[name].values())
+        ] or fitting
         return (
             f"{_key(link)} = {shown(link.text)} is {_article(kind)} stage; expected {_article(_kinds(link))}",
             f"did you mean {' or '.join(map(repr, near[:3]))}?" if near else f"there is no {_kinds(link)}",
         )
-    return _check_checkpoint(link)
-
-
-def _check_checkpoint(link: Link) -> tuple[str, str | None] | None:
     if link.checkpoint is None or link.checkpoint in CHECKPOINTS:
         return None
     hint = suggest(link.checkpoint, CHECKPOINTS)
@@ -177,11 +178,6 @@ def _fits(table: Mapping[str, Any], link: Link) -> bool:
     return table.get("kind") in link.reference.kinds if link.reference.kinds else not gathers(table)
 
 
-def _names(table: Mapping[str, Any], target: str) -> bool:
-    """Whether a stage refers to `target`: then it probably is the stage that was meant."""
-    return any(isinstance(value, str) and value.partition(".")[0] == target for value in table.values())
-
-
 def _kinds(link: Link) -> str:
     kinds = link.reference.kinds
     return f"{' or '.join(kinds)} stage" if kinds else "stage that is not a report"
@@ -201,30 +197,22 @@ def _cycles(document: Document) -> Iterator[Problem]:
     inputs = inputs_of(document)
     done: set[str] = set()
     for start in inputs:
-        yield from _circles_from(start, inputs, done, document)
-
-
-def _circles_from(
-    start: str, inputs: Mapping[str, tuple[Link, ...]], done: set[str], document: Document
-) -> Iterator[Problem]:
-    """Depth first without recursion: `path` is the stages that wait, each with what is left of its references."""
-    path: list[tuple[str, list[Link]]] = [] if start in done else [(start, list(inputs[start]))]
-    while path:
-        name, left = path[-1]
-        if not left:
-            done.add(name)
-            path.pop()
-            continue
-        link = left.pop(0)
-        waiting = [item for item, _ in path]
-        if link.target in waiting:
-            yield _circle(document, link, waiting[waiting.index(link.target) :])
-        elif link.target not in done:
-            path.append((link.target, list(inputs[link.target])))
-
-
-def _circle(document: Document, link: Link, waiting: Sequence[str]) -> Problem:
-    message = f"stages wait for each other: {' -> '.join([*waiting, link.target])}"
-    if len(waiting) == 1:
-        message = f"stage {link.target!r} refers to itself"
-    return Problem(place=document.place(link.location), message=message, hint="no stage can run first")
+        # Depth first, but without recursion: a recipe may be a chain of more stages than Python's stack has frames.
+        # `path` holds the stages that wait for each other, each with its references that were not followed yet.
+        path: list[tuple[str, list[Link]]] = [] if start in done else [(start, list(inputs[start]))]
+        while path:
+            name, left = path[-1]
+            if not left:
+                done.add(name)
+                path.pop()
+                continue
+            link = left.pop(0)
+            waiting = [item for item, _ in path]
+            if link.target in waiting:
+                circle = [*waiting[waiting.index(link.target) :], link.target]
+                message = f"stages wait for each other: {' -> '.join(circle)}"
+                if len(circle) == 2:
+                    message = f"stage {link.target!r} refers to itself"
+                yield Problem(place=document.place(link.location), message=message, hint="no stage can run first")
+            elif link.target not in done:
+                path.append((link.target, list(inputs[link.target])))

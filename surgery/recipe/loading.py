@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from surgery.recipe.check import Files, check
 from surgery.recipe.document import Document, find_recipe, read_document, shipped_names
-from surgery.recipe.links import Link, inputs_of
+from surgery.recipe.links import inputs_of
 from surgery.recipe.matrix import Choice, Matrix, chosen, read_matrix
 from surgery.recipe.problems import Problem, RecipeError
 from surgery.recipe.recipe import Recipe
@@ -102,10 +102,12 @@ def _stages(matrix: Matrix, variants: Sequence[Variant], checked: Sequence[Recip
             name = matrix.name(base, variant.choice)
             if name in found[base]:
                 continue
-            inputs = {
-                link.role: Input(stage=matrix.name(link.target, variant.choice), checkpoint=_checkpoint(link, tables))
-                for link in links[base]
-            }
+            inputs = {}
+            for link in links[base]:
+                # A reference to a train stage means one of its checkpoints, the best one by default.
+                trained = tables[link.target].get("kind") == "train" and link.reference.checkpoint
+                checkpoint = link.checkpoint or "best" if trained else None
+                inputs[link.role] = Input(stage=matrix.name(link.target, variant.choice), checkpoint=checkpoint)
             found[base][name] = Stage(
                 name=name,
                 base=base,
@@ -115,25 +117,19 @@ def _stages(matrix: Matrix, variants: Sequence[Variant], checked: Sequence[Recip
                 choice=MappingProxyType({axis.key: axis.values[variant.choice[axis.key]] for axis in own}),
             )
     links = inputs_of(variants[0].document)
-    stages = [stage for repeated in found.values() for stage in repeated.values()]
-    return [_gathering(stage, found, links[stage.base]) if stage.parameters.gathers else stage for stage in stages]
-
-
-def _gathering(report: Stage, found: Mapping[str, Mapping[str, Stage]], links: Sequence[Link]) -> Stage:
-    """A report with every repetition of the stages that it refers to."""
-    names = [name for link in links for name in found[link.target]]
-    inputs = {f"stages.{number}": Input(stage=name) for number, name in enumerate(names)}
-    return replace(report, inputs=MappingProxyType(inputs))
-
-
-def _checkpoint(link: Link, tables: Mapping[str, Mapping[str, object]]) -> str | None:
-    """The checkpoint that a reference to a train stage means: the best one by default."""
-    is_train = tables[link.target].get("kind") == "train"
-    return link.checkpoint or "best" if is_train and link.reference.checkpoint else None
+    stages = []
+    for stage in (stage for repeated in found.values() for stage in repeated.values()):
+        if stage.parameters.gathers:  # a report reads every repetition of the stages that it refers to
+            names = [name for link in links[stage.base] for name in found[link.target]]
+            gathered = {f"stages.{number}": Input(stage=name) for number, name in enumerate(names)}
+            stage = replace(stage, inputs=MappingProxyType(gathered))
+        stages.append(stage)
+    return stages
 
 
 def _in_order(stages: Sequence[Stage]) -> tuple[Stage, ...]:
     """Each stage after all that it reads; otherwise in the order of the file."""
+    # Not graphlib's order, which does not keep that of the file: users expect the stages in the order they wrote them.
     left, done, ordered = list(stages), set[str](), list[Stage]()
     while left:
         ready = next(stage for stage in left if all(item.stage in done for item in stage.inputs.values()))

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from surgery.attack import pixels_text
 from surgery.recipe.keys import StageRecord, stage_records
 from surgery.recipe.recipe import Recipe
-from surgery.stages import Sizes, Stage
+from surgery.stages import Sizes
 from surgery.validation import shown
 
 State = Literal["cached", "will run"]
@@ -53,28 +53,23 @@ def preview_run(
     missing; then no stage counts as finished. `sizes`: of the data, for the estimate of the cost.
     """
     records = None if data_digest is None else stage_records(recipe, data_digest)
-    return tuple(_previewed(stage, records, finished.get(stage.name), sizes) for stage in recipe.stages)
-
-
-def _previewed(
-    stage: Stage,
-    records: Mapping[str, StageRecord] | None,
-    before: StageRecord | str | None,
-    sizes: Sizes | None,
-) -> PreviewedStage:
-    now = None if records is None else records[stage.name]
-    earlier_key = before.key if isinstance(before, StageRecord) else before
-    cached = now is not None and now.key == earlier_key
-    return PreviewedStage(
-        name=stage.name,
-        kind=stage.kind,
-        state="cached" if cached else "will run",
-        why="nothing changed" if cached else _why(now, before),
-        key=None if now is None else now.key,
-        parameters=stage.parameters.model_dump(mode="json", exclude={"kind"}),
-        inputs=tuple(map(str, stage.inputs.values())),
-        passes=None if sizes is None else stage.parameters.passes(sizes),
-    )
+    found = []
+    for stage in recipe.stages:
+        now, before = None if records is None else records[stage.name], finished.get(stage.name)
+        cached = now is not None and now.key == (before.key if isinstance(before, StageRecord) else before)
+        found.append(
+            PreviewedStage(
+                name=stage.name,
+                kind=stage.kind,
+                state="cached" if cached else "will run",
+                why="nothing changed" if cached else _why(now, before),
+                key=None if now is None else now.key,
+                parameters=stage.parameters.model_dump(mode="json", exclude={"kind"}),
+                inputs=tuple(map(str, stage.inputs.values())),
+                passes=None if sizes is None else stage.parameters.passes(sizes),
+            )
+        )
+    return tuple(found)
 
 
 def _why(now: StageRecord | None, before: StageRecord | str | None) -> str:

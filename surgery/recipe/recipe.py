@@ -6,12 +6,14 @@ from dataclasses import dataclass, field, replace
 
 from pydantic import ValidationError
 
+from surgery.attack import attack_from
 from surgery.errors import InputError, suggest
 from surgery.plugins import Extension, locate, reference_of
 from surgery.recipe.document import Document
 from surgery.recipe.links import check_reference
 from surgery.recipe.problems import Problem, RecipeError
 from surgery.stages import Stage
+from surgery.stages.attack_tables import ExtensionAttackTable
 from surgery.stages.extension import ExtensionStage
 from surgery.stages.fields import ExtensionName, Reference
 from surgery.stages.network import DataTable
@@ -58,11 +60,20 @@ class Recipe:
     def imported(self) -> Recipe:
         """The recipe with the user's stage kinds imported, and their tables made by their own classes.
 
-        Raises RecipeError for all keys and references that these do not accept, and InputError if a kind cannot be
-        imported.
+        The user's attacks are made once, so that a wrong value is reported before any stage runs.
+
+        Raises RecipeError for all keys, references and values that these do not accept, and InputError if a kind cannot
+        be imported.
         """
-        stages, problems = [], []
+        stages, problems = [], list[Problem]()
         for stage in self.stages:
+            for visited in visit(type(stage.parameters), stage.parameters.model_dump()):
+                if visited.model is ExtensionAttackTable:
+                    try:
+                        attack_from(visited.value)
+                    except InputError as error:
+                        place = self.document.place(("stage", stage.base, *visited.location))
+                        problems.append(Problem(place=place, message=error.message, hint=error.hint))
             if isinstance(stage.parameters, ExtensionStage):
                 table, keys = stage.parameters.imported()
                 try:

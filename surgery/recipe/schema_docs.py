@@ -103,6 +103,8 @@ def _kind(value: Mapping[str, Any]) -> str:
     if value.get("type") == "object":
         inner = value.get("additionalProperties")
         return f"table of {_kind(inner)}" if isinstance(inner, dict) else "table"
+    if value.get("pattern") == ":":
+        return "`package.module:name`"
     if "pattern" in value and "/" in value["pattern"]:
         return 'a fraction such as `"8/255"`'
     words = {"string": "text", "integer": "integer", "number": "number", "boolean": "`true` or `false`"}

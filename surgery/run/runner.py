@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from surgery.data import Dataset
-from surgery.errors import SurgeryError
+from surgery.errors import InputError, SurgeryError
 from surgery.files import write_atomically
-from surgery.plugins import current_folder_last
+from surgery.plugins import current_folder_last, raised_inside
 from surgery.recipe import Recipe, StageRecord, stage_records
 from surgery.recipe.recipe import extension_reference
 from surgery.run import resume
@@ -20,7 +20,7 @@ from surgery.run.distributed import Team, assembled
 from surgery.stages import Context, Finished, Listener, RunFolder, Stage, StageProgress, Summary, summarize
 from surgery.stages.fields import ExtensionName
 from surgery.stages.stage import model_of
-from surgery.store import folder_lock
+from surgery.store import Group, folder_lock
 from surgery.train.engine import find_device
 
 
@@ -190,11 +190,18 @@ class _Runner:
         context.tell()
         try:
             group = context.stage.parameters.run(context)
+            if not isinstance(group, Group):  # a stage kind of a user may forget to return it
+                raise InputError(f"expected run() to return a surgery.store.Group, got {type(group).__name__}")
         except BaseException as error:
             what = "failed" if isinstance(error, Exception) else "stopped"
             self.folder.log(what, stage=name, error=f"{type(error).__name__}: {error}")
             if isinstance(error, SurgeryError):
                 error.message = f"stage {name}: {error.message}"
+            elif isinstance(error, Exception):
+                foreign = raised_inside(error, self.recipe.extensions())
+                if foreign is not None:
+                    foreign.message = f"stage {name}: {foreign.message}"
+                    raise foreign from error
             raise
         self.folder.write(group)
         self.folder.chunks(name, context.key).clear()

@@ -8,6 +8,7 @@ import pytest
 from surgery.errors import InputError
 from surgery.plugins import locate
 from surgery.recipe import RecipeError, load_recipe, stage_keys
+from surgery.run import run_recipe
 
 MODULE = """\
 from dataclasses import dataclass
@@ -43,6 +44,7 @@ architecture = "convnet"
 kind = "train"
 objective = { kind = "standard" }
 epochs = 1
+batch_size = 30
 schedule = { kind = "constant", learning_rate = 0.05 }
 
 [stage.map]
@@ -97,3 +99,80 @@ def test_the_content_of_a_file_that_an_extension_names_is_part_of_its_key(tmp_pa
         (tmp_path / "weights.bin").write_text(content)
         keys.append(stage_keys(recipe, "digest")["probe"])
     assert keys[0] == keys[2] != keys[1]
+
+
+def runnable(tmp_path, module, stage):
+    Path(tmp_path / "mistakes_for_tests.py").write_text(module)
+    sizes = 'name = "planted"\ntrain_size = 90\ntest_size = 18\nvalidation = 0.1\n'
+    text = RECIPE[: RECIPE.index("[stage.map]")].replace('name = "planted"\n', sizes)
+    text = text.replace('architecture = "convnet"', 'architecture = "convnet"\narguments = { width = 4 }')
+    Path(tmp_path / "mine.toml").write_text(text + stage)
+    return load_recipe("mine.toml")
+
+
+PROBE = "from surgery.stages import ModelStage\n\nclass Probe(ModelStage):\n    def run(self, context):\n        {}\n"
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("return None", r"stage probe: expected run\(\) to return a surgery\.store\.Group, got NoneType"),
+        (
+            "return {}['inside']",
+            r"stage probe: mistakes_for_tests:Probe: .*mistakes_for_tests\.py:5 raised KeyError: 'ins",
+        ),
+    ],
+)
+def test_a_mistake_inside_a_users_stage_names_the_stage_and_the_line(tmp_path, body, message):
+    recipe = runnable(tmp_path, PROBE.format(body), '[stage.probe]\nkind = "mistakes_for_tests:Probe"\nmodel = "net"\n')
+    with pytest.raises(InputError, match=message):
+        run_recipe(recipe, tmp_path / "run")
+
+
+ATTACK = """\
+class Shift:
+    norm = "Linf"
+
+    def __init__(self, epsilon):
+        self.epsilon = epsilon
+
+    def __call__(self, target, images, labels, generator):
+        raise ValueError("my own problem")
+"""
+
+
+ROBUSTNESS = """\
+[stage.rob]
+kind = "attack"
+model = "net"
+attacks.a = {{ kind = "mistakes_for_tests:Shift", epsilon = {} }}
+"""
+
+
+def test_a_mistake_inside_a_users_attack_names_the_line(tmp_path):
+    recipe = runnable(tmp_path, ATTACK, ROBUSTNESS.format("0.1"))
+    with pytest.raises(InputError, match=r"stage rob: .*mistakes_for_tests\.py:8 raised ValueError: my own problem"):
+        run_recipe(recipe, tmp_path / "run")
+
+
+def test_a_wrong_value_for_a_users_attack_is_found_before_the_first_stage(tmp_path):
+    recipe = runnable(tmp_path, ATTACK, ROBUSTNESS.format('"abc"'))
+    with pytest.raises(RecipeError, match=r"mine\.toml:\d+:\d+: .*epsilon is 'abc'"):
+        run_recipe(recipe, tmp_path / "run")
+    assert not (tmp_path / "run" / "results.h5").exists()
+
+
+def test_files_of_a_users_stage_are_relative_to_the_recipe(tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "weights.pt").write_bytes(b"1")
+    text = RECIPE[: RECIPE.index("[stage.map]")] + '[stage.p]\nkind = "mistakes_for_tests:Probe"\nfile = "weights.pt"\n'
+    (tmp_path / "sub" / "mine.toml").write_text(text)
+    before = stage_keys(load_recipe("sub/mine.toml"), "d")["p"]
+    assert load_recipe("sub/mine.toml").stage("p").parameters.model_extra["file"] == str(tmp_path / "sub/weights.pt")
+    (tmp_path / "sub" / "weights.pt").write_bytes(b"2")
+    assert stage_keys(load_recipe("sub/mine.toml"), "d")["p"] != before
+
+
+def test_the_signature_of_a_decorated_function_is_unknown(tmp_path):
+    Path(tmp_path / "mistakes_for_tests.py").write_text("import functools\n\n@functools.cache\ndef make(size): ...\n")
+    assert locate("mistakes_for_tests:make").signature is None
