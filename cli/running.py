@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from surgery.errors import InputError
 from surgery_cli.console import Output
 from surgery_cli.errors import StoppedError
-from surgery_cli.progress import Watcher, watching
+from surgery_cli.progress import watching
 from surgery_cli.stopping import stoppable
 
 if TYPE_CHECKING:
@@ -79,20 +79,29 @@ def carry_out(
     Under a launcher such as `torchrun`, returns None in every process but the first.
     Raises StoppedError if the user stops the run, and what `run_recipe` raises.
     """
-    from surgery.run import LostProcessError, wanted_stages
+    from surgery.run import LostProcessError, run_recipe, wanted_stages
     from surgery_cli.images import chosen_device
     from surgery_cli.show.board import board_of
 
+    # torchrun starts this command once for each GPU; only the first of these processes prints and writes files.
     follows = os.environ.get("RANK", "0") != "0"
+    quiet = options.quiet or follows
     device, folder = chosen_device(options.device), options.folder(recipe)
     with stoppable(_say_that_it_stops) as stop:
-        wanted = wanted_stages(recipe, stages)
-        board = board_of(wanted, title=recipe.name, folder=str(folder), stop=stop)
+        board = board_of(wanted_stages(recipe, stages), title=recipe.name, folder=str(folder), stop=stop)
         try:
-            for extension in () if follows else recipe.extensions():
+            for extension in () if quiet else recipe.extensions():
                 out.note(f"imports {extension.reference} ({extension.path})")
-            with watching(board, out, quiet=options.quiet or follows) as watcher, _warnings_to(watcher.warn):
-                found = _run(options, recipe, stages, device, board, watcher)
+            # `_ended` is the inner one: `watching` draws the board a last time, and that picture stays on the screen.
+            with watching(board, out, quiet=quiet) as watcher, _warnings_to(watcher.warn), _ended(board):
+
+                def listen(progress: StageProgress) -> None:
+                    watcher.listener(progress)
+                    stop.check()  # between two batches, where training can still save its state
+
+                found = run_recipe(
+                    recipe, folder, stages=stages, device=device, download=options.download, listener=listen
+                )
         except KeyboardInterrupt:
             raise StoppedError(_where(board), hint=f"to resume: {shlex.join(['surgery', *command])}") from None
         except LostProcessError:
@@ -100,21 +109,6 @@ def carry_out(
                 raise
             return None  # the first process has ended, and reports why
     return None if follows else found
-
-
-def _run(
-    options: RunOptions, recipe: Recipe, stages: tuple[str, ...] | None, device: str, board: Board, watcher: Watcher
-) -> Run:
-    from surgery.run import run_recipe
-
-    def listen(progress: StageProgress) -> None:
-        watcher.listener(progress)
-        board.stop.check()
-
-    with _ended(board):
-        return run_recipe(
-            recipe, options.folder(recipe), stages=stages, device=device, download=options.download, listener=listen
-        )
 
 
 @contextmanager

@@ -45,10 +45,8 @@ def rules(
     from surgery_cli.show import rulesets as view
 
     if vocabulary:
-        from surgery_cli.show.vocabulary import vocabulary_dict, vocabulary_view
-
-        out.data(vocabulary_dict())
-        out.show(vocabulary_view())
+        out.data(view.vocabulary_dict())
+        out.show(view.vocabulary_view())
         return
     if name is None:
         found = [load_rules(item) for item in shipped_rulesets()]

@@ -22,7 +22,16 @@ def evaluation_dict(evaluation: Evaluation, class_names: tuple[str, ...]) -> dic
     """Accuracies and checks as plain values."""
     return {
         "images": len(evaluation.worst_case.labels),
-        "outcomes": {name: _outcome_dict(outcome, class_names) for name, outcome in _rows(evaluation).items()},
+        "outcomes": {
+            name: {
+                "accuracy": outcome.accuracy,
+                "interval": list(outcome.interval),
+                "per_class": dict(zip(class_names, outcome.per_class.tolist(), strict=False)),
+                "attack": None if outcome.attack is None else settings_of(outcome.attack),
+                "seconds": outcome.seconds,
+            }
+            for name, outcome in _rows(evaluation).items()
+        },
         "checks": [vars(check) for check in evaluation.checks],
         "search": list(evaluation.notes),
     }
@@ -34,7 +43,18 @@ def evaluation_view(
     """Accuracies with intervals, by class, and the checks."""
     rows = _rows(evaluation)
     yield heading(title, f"{count(len(evaluation.worst_case.labels), 'image')}, accuracy with its 95 % interval")
-    yield table([_row(name, outcome) for name, outcome in rows.items()], right=(1, 2, 3))
+    yield table(
+        [
+            (
+                Text(name, style="bold"),
+                f"{outcome.accuracy:.2%}",
+                "{:.2%} to {:.2%}".format(*outcome.interval),
+                f"{outcome.seconds:.1f} s",
+            )
+            for name, outcome in rows.items()
+        ],
+        right=(1, 2, 3),
+    )
     if verbose or len(class_names) <= CLASSES:
         yield heading("Classes")
         yield table(
@@ -45,7 +65,19 @@ def evaluation_view(
             right=tuple(range(1, len(rows) + 1)),
             head=("", *rows),
         )
-    yield from _checks(evaluation, verbose=verbose)
+    failed = [check for check in evaluation.checks if not check.passed]
+    yield heading("Checks", f"{len(evaluation.checks) - len(failed)} of {len(evaluation.checks)} passed")
+    checks = [
+        (
+            Text("passed" if check.passed else "failed", style="green" if check.passed else "bold red"),
+            check.name,
+            check.detail,
+        )
+        for check in (evaluation.checks if verbose else failed)
+    ]
+    if checks:
+        yield table(checks)
+    yield Text(f"  {'; '.join(evaluation.notes)}", style="dim")
 
 
 def confusion_dict(confusion: Confusion, data: Dataset) -> dict[str, Any]:
@@ -78,38 +110,5 @@ def confusion_view(confusion: Confusion, data: Dataset, *, verbose: bool) -> Ite
 
 def _rows(evaluation: Evaluation) -> dict[str, Outcome]:
     """The outcomes, and the worst case if there are several attacks."""
+    # Natural images are an outcome too: with two outcomes, the single attack is its own worst case.
     return {**evaluation, **({"worst case": evaluation.worst_case} if len(evaluation) > 2 else {})}
-
-
-def _row(name: str, outcome: Outcome) -> tuple[RenderableType, ...]:
-    low, high = outcome.interval
-    return Text(name, style="bold"), f"{outcome.accuracy:.2%}", f"{low:.2%} to {high:.2%}", f"{outcome.seconds:.1f} s"
-
-
-def _outcome_dict(outcome: Outcome, class_names: tuple[str, ...]) -> dict[str, Any]:
-    per_class = dict(zip(class_names, outcome.per_class.tolist(), strict=False))
-    settings = None if outcome.attack is None else settings_of(outcome.attack)
-    return {
-        "accuracy": outcome.accuracy,
-        "interval": list(outcome.interval),
-        "per_class": per_class,
-        "attack": settings,
-        "seconds": outcome.seconds,
-    }
-
-
-def _checks(evaluation: Evaluation, *, verbose: bool) -> Iterator[RenderableType]:
-    failed = [check for check in evaluation.checks if not check.passed]
-    yield heading("Checks", f"{len(evaluation.checks) - len(failed)} of {len(evaluation.checks)} passed")
-    shown = evaluation.checks if verbose else failed
-    rows = [
-        (
-            Text("passed" if check.passed else "failed", style="green" if check.passed else "bold red"),
-            check.name,
-            check.detail,
-        )
-        for check in shown
-    ]
-    if rows:
-        yield table(rows)
-    yield Text(f"  {'; '.join(evaluation.notes)}", style="dim")

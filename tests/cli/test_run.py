@@ -83,6 +83,29 @@ def test_quiet_is_only_what_was_found(ran: Any) -> None:
     assert "More" not in result.stdout
 
 
+BRIGHTEN = """\
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Brighten:
+    epsilon: float
+    norm: str = "Linf"
+
+    def __call__(self, target, images, labels, generator):
+        yield (images + self.epsilon).clamp(0, 1)
+"""
+
+
+def test_imports_are_named_unless_quiet(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "brightening.py").write_text(BRIGHTEN)
+    mine = 'stage.robustness.attacks.mine={ kind = "brightening:Brighten", epsilon = "8/255" }'
+    words = ("run", tiny, "-o", tmp_path / "run", "--device", "cpu", "--stage", "at", "--set", mine)
+    assert f"imports brightening:Brighten ({tmp_path / 'brightening.py'})" in surgery(*words).stderr
+    assert surgery(*words, "--quiet").stderr == ""
+
+
 def test_what_went_wrong_is_said_last() -> None:
     failed, noticed = FailedCheck(text="robustness: range: pixels above 1"), "at: epoch 7: the robust accuracy fell"
     found = Summary(findings=(failed, Notice(text=noticed)))
