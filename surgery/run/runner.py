@@ -12,7 +12,7 @@ from pathlib import Path
 from surgery.data import Dataset
 from surgery.errors import InputError, SurgeryError
 from surgery.files import write_atomically
-from surgery.plugins import current_folder_last, raised_inside
+from surgery.plugins import Extension, current_folder_last, raised_inside
 from surgery.recipe import Recipe, StageRecord, stage_records
 from surgery.recipe.recipe import extension_reference
 from surgery.run import resume
@@ -72,6 +72,7 @@ def run_recipe(
         records = stage_records(recipe, data.digest)
         runner = _Runner(
             recipe=recipe.imported(),
+            code=recipe.extensions(),
             names=names,
             records=records,
             folder=where,
@@ -113,9 +114,14 @@ def wanted_stages(recipe: Recipe, names: Sequence[str] | None) -> tuple[Stage, .
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Runner:
-    """A run under way. `names`: of the wanted stages, in order. `records`: of all stages, by name."""
+    """A run under way.
+
+    `recipe`: with its stage kinds imported. `code`: the extensions that it imports. `names`: of the wanted stages, in
+    order. `records`: of all stages, by name.
+    """
 
     recipe: Recipe
+    code: tuple[Extension, ...]
     names: Sequence[str]
     records: Mapping[str, StageRecord]
     folder: RunFolder
@@ -198,7 +204,7 @@ class _Runner:
             if isinstance(error, SurgeryError):
                 error.message = f"stage {name}: {error.message}"
             elif isinstance(error, Exception):
-                foreign = raised_inside(error, self.recipe.extensions())
+                foreign = raised_inside(error, self.code)
                 if foreign is not None:
                     foreign.message = f"stage {name}: {foreign.message}"
                     raise foreign from error
