@@ -24,6 +24,7 @@ Files = dict[tuple[str, Any], InputError | None]
 
 def check(document: Document, files: Files) -> Iterator[Problem]:
     """All mistakes of a recipe without a matrix; `files` is added to, so that each file is read once."""
+    # The three kinds of mistakes are independent, so that one error can report all of them.
     try:
         RecipeFile.model_validate(document.data)
     except ValidationError as error:

@@ -69,6 +69,7 @@ class Document:
 
         Raises NoTableError if something on the way is not a table.
         """
+        # Only the tables on the way are copied: a matrix makes thousands of documents of one.
         data, origins = dict(self.data), dict(self.origins)
         table = data
         for end, part in enumerate(map(str, location[:-1]), start=1):
@@ -101,6 +102,7 @@ class Document:
 
     def origin(self, location: Location) -> Origin:
         """The file or flag that the value at `location` is from, and its location there."""
+        # Elements of lists and missing keys have no origin of their own; that of the nearest table places them.
         for end in range(len(location), -1, -1):
             if location[:end] in self.origins:
                 source, base = self.origins[location[:end]]
@@ -164,6 +166,7 @@ def _put(
     table: dict[str, Any], location: Location, value: Any, origin: Origin, origins: dict[Location, Origin]
 ) -> None:
     if location[-1] in table:
+        # The origins of the replaced value are deeper than it: one that stayed would point into another file.
         for known in [known for known in origins if known[: len(location)] == location]:
             del origins[known]
     table[str(location[-1])] = copy.deepcopy(value)

@@ -80,6 +80,7 @@ def _axes(document: Document, problems: list[Problem]) -> tuple[Axis, ...]:
     matrix = document.data.get("matrix", {})
     if not isinstance(matrix, dict):
         return ()
+    # A key that is wrong is left out, so that the mistakes of the stages are reported in the same error.
     axes = []
     for key, values in matrix.items():
         told = _check_axis(key, values, document)
@@ -100,6 +101,7 @@ def _axes(document: Document, problems: list[Problem]) -> tuple[Axis, ...]:
 
 
 def _choices(axes: Sequence[Axis], of_stages: Iterable[Sequence[Axis]]) -> tuple[Choice, ...]:
+    # A choice for every combination of each stage's own axes, not of all axes: independent stages do not multiply.
     first = {axis.key: 0 for axis in axes}
     found = [first]
     for own in dict.fromkeys(map(tuple, of_stages)):
@@ -116,6 +118,7 @@ def _axes_of_stages(document: Document, axes: Sequence[Axis]) -> dict[str, tuple
     for choice in _choices(axes, [[axis] for axis in axes]):
         for name, links in inputs_of(chosen(document, axes, choice)).items():
             inputs.setdefault(name, set()).update(link.target for link in links)
+    # Dependence is transitive, and stages may be written in any order: repeat until a round adds nothing.
     changed = True
     while changed:
         before = {name: len(keys) for name, keys in own.items()}

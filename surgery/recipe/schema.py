@@ -20,6 +20,7 @@ def _kind(table: Any) -> str | None:
     return kind if isinstance(kind, str) and kind in KINDS else None if kind is None else "extension"
 
 
+# The union is told apart by a function, not by the key `kind`: the kind of an extension is any text.
 _KINDS = tuple(Annotated[table, Tag(kind)] for kind, table in {**KINDS, "extension": ExtensionStage}.items())
 
 if TYPE_CHECKING:

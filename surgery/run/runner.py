@@ -209,6 +209,7 @@ class _Runner:
                     foreign.message = f"stage {name}: {foreign.message}"
                     raise foreign from error
             raise
+        # The group last: only a stage whose group is in the store counts as finished, whenever the run is killed.
         self.folder.write(group)
         self.folder.chunks(name, context.key).clear()
         self.folder.log("done", stage=name, seconds=round(time.perf_counter() - context.started, 3))

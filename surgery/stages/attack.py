@@ -110,6 +110,7 @@ def _correct(group: Group, attack: str) -> np.ndarray:
 def evaluation_warnings(context: Context) -> Iterator[None]:
     """Report failed checks of an evaluation as progress; the store holds them as well."""
     with warnings.catch_warnings(record=True) as caught:
+        # "always": Python prints a warning once for each place, but every stage has checks of its own.
         warnings.simplefilter("always", EvaluationWarning)
         yield
     for text in dict.fromkeys(str(item.message) for item in caught):

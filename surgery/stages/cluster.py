@@ -35,6 +35,7 @@ class ClusterStage(StageTable):
     def run(self, context: Context) -> Group:
         found = context.folder.read(context.stage.inputs["map"].stage)
         names = tuple(str(name) for name in found["class"])
+        # Of the store, not of the graph: clustering runs again without extraction, and reads what users read.
         matrix = found["correlation_centered" if self.centered else "correlation"].copy()
         hierarchy = find_superclasses(matrix, superclasses=self.superclasses, method=self.method, class_names=names)
         reference = context.hierarchy("reference", self.reference)

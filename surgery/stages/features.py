@@ -37,6 +37,7 @@ class FeaturesStage(EvaluationStage):
         network = context.network(self.file, self.network)
         example = torch.zeros((1, *context.data.input_shape))
         graph = network if isinstance(network, Graph) else trace(network, example)
+        # The paper says features, its code takes logits: `at` chooses, and the store keeps the node.
         node = penultimate(graph) if self.at == "penultimate" else self.at
         function = (graph if self.at == "output" else features_at(graph, node)).to(context.device)
         batches = self.images_of(context.data).to(context.device).batches(self.batch_size)

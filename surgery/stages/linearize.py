@@ -30,6 +30,7 @@ class LinearizeStage(ModelStage):
     def run(self, context: Context) -> Group:
         example = torch.zeros((1, *context.data.input_shape))
         result = linearize(context.network(self.file, self.network), example, rules=list(self.rules))
+        # Claimed before it is written: a kill in between leaves no group, so the stage runs again.
         context.claim()
         save_graph(result.module, context.folder.graph(context.name))
         return graph_group(

@@ -149,6 +149,7 @@ def network_arguments(table: NetworkTable, data: Dataset) -> dict[str, Any]:
 
 def make_network(table: NetworkTable, data: Dataset, *, seed: int) -> nn.Module:
     """The network with random weights drawn from `seed`; the global random state stays as it was."""
+    # Initializers draw from the global generator, whatever torch offers besides.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return build(table.architecture, **network_arguments(table, data))

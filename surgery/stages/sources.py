@@ -81,6 +81,7 @@ class EvaluationStage(ModelStage):
         split = data.split(self.split)
         if self.images is None or self.images >= len(split):
             return split
+        # A stream of its own, with a constant seed: networks of different seeds are compared on the same images.
         return split.subset(balanced(split.labels, self.images, stream(0, "images of a stage")))
 
 

@@ -87,6 +87,7 @@ class StageTable(Table, ABC):
         """The findings of the comparison of two finished stages of this kind, for the summary; none by default."""
         return ()
 
+    # A class method: a run folder knows the kind of an earlier stage, but not its parameters.
     @classmethod
     def files_of(cls, stage: str, folder: RunFolder) -> tuple[str, ...]:
         """The files without which the stage called `stage` is not finished."""
@@ -252,6 +253,7 @@ class Finished:
     data: str
     known: Hierarchy | None
 
+    # Read when it is asked for: a report asks each stage for figures and findings, but not every stage has any.
     @cached_property
     def group(self) -> Group:
         """The stage's group of the store."""

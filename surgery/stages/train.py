@@ -74,6 +74,7 @@ class TrainStage(StageTable):
     def run(self, context: Context) -> Group:
         """Train, or resume the training of a stage with the same key."""
         assert self.network is not None, "loading a recipe gives every train stage its network"
+        # Under a launcher all processes come here: the same seed gives them the same weights.
         network = make_network(self.network, context.data, seed=context.seed)
         if self.initial is not None:
             network.load_state_dict(context.checkpoint("initial").state_dict())
@@ -92,6 +93,7 @@ class TrainStage(StageTable):
                 architecture=self.network.architecture,
                 arguments=network_arguments(self.network, context.data),
             ),
+            # Only the leader has files; the others get their state from it.
             resume=context.leads and context.claim(),
             progress=lambda progress: _tell(context, progress),
         )
