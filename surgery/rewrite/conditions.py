@@ -80,6 +80,7 @@ def fits(shape: tuple[int | str, ...], pattern: tuple[int | str, ...]) -> bool:
     if not pattern:
         return not shape
     if pattern[0] == "...":
+        # "..." may cover no size at all, so that one pattern serves vectors and images.
         return any(fits(shape[i:], pattern[1:]) for i in range(len(shape) + 1))
     return bool(shape) and pattern[0] in ("_", shape[0]) and fits(shape[1:], pattern[1:])
 
@@ -91,27 +92,21 @@ def _attributes(where: Where, match: Match, dependent: Dependent) -> str | None:
         if attribute and not isinstance(node, fx.Node):
             return f"{name} is {node!r}, which has no attribute {attribute!r}: it is not a node"
         found = node.kwargs.get(attribute) if attribute else node
+        # A captured value does not know its node; the root gives the rank that negative dimensions count from.
         owner = node if attribute else match.roots[0]
         if not same_attribute(attribute or name, wanted, found, owner):
             return f"{key} is {found!r}, not {wanted!r}"
     return None
 
 
-def _data(where: Where, match: Match, dependent: Dependent) -> str | None:
+def _origin(where: Where, match: Match, dependent: Dependent) -> str | None:
+    """Where captured values come from: the input, constants alone, or a parameter as it is stored."""
     for name in where.data:
         if not any(node in dependent for node in nodes_in(match.bindings[name])):
             return f"{name} does not depend on the input"
-    return None
-
-
-def _constant(where: Where, match: Match, dependent: Dependent) -> str | None:
     for name in where.constant:
         if any(node in dependent for node in nodes_in(match.bindings[name])):
             return f"{name} depends on the input"
-    return None
-
-
-def _parameter(where: Where, match: Match, dependent: Dependent) -> str | None:
     for name in where.parameter:
         value = match.bindings[name]
         if value is not None and not (isinstance(value, fx.Node) and value.op == "get_attr"):
@@ -119,12 +114,13 @@ def _parameter(where: Where, match: Match, dependent: Dependent) -> str | None:
     return None
 
 
-def _shared(where: Where, match: Match, dependent: Dependent) -> str | None:
+def _readers(where: Where, match: Match, dependent: Dependent) -> str | None:
+    # A fold that changes a parameter would change it for a second call site as well.
     read = [node for covered in match.nodes for node in covered.all_input_nodes if node.op == "get_attr"]
-    return _flag(where.shared, _outside_reader(read, match), "no parameter is shared")
-
-
-def _private(where: Where, match: Match, dependent: Dependent) -> str | None:
+    reason = _flag(where.shared, _outside_reader(read, match), "no parameter is shared")
+    if reason is not None:
+        return reason
+    # Roots are excepted: their readers are rewired. An inner node that is read elsewhere stays.
     inner = [node for node in match.nodes if node not in match.roots]
     wanted = None if where.private is None else not where.private
     return _flag(wanted, _outside_reader(inner, match), "no inner node is read elsewhere")
@@ -156,9 +152,6 @@ CHECKS: tuple[Callable[[Where, Match, Dependent], str | None], ...] = (
     _module,
     _shape,
     _attributes,
-    _data,
-    _constant,
-    _parameter,
-    _shared,
-    _private,
+    _origin,
+    _readers,
 )

@@ -79,6 +79,7 @@ def parse_match(text: str) -> tuple[Call, ...]:
     for expression in _all(parsed):
         if isinstance(expression, Call):
             _check_pattern(expression)
+    # A capture may occur twice, and then both places hold the same value. A label names one node.
     given = {item.name for item in _all(parsed) if isinstance(item, Name)}
     for item in _all(parsed):
         if isinstance(item, Call) and item.label:
@@ -133,6 +134,7 @@ def _all(expressions: tuple[Expression, ...]) -> Iterator[Expression]:
 
 def _parse(text: str) -> tuple[Expression, ...]:
     text = text.replace("\n", " ")  # so that columns count from the start of the expression
+    # The parentheses let a rule span lines; every column is therefore one too large.
     try:
         tree = ast.parse(f"({text})", mode="eval")
     except SyntaxError as error:
@@ -153,31 +155,27 @@ def _expression(tree: ast.expr) -> Expression:
         case ast.Name(id=name) if name in CONSTANTS:
             return Literal(value=CONSTANTS[name])
         case ast.Name(id=name):
-            return _name(name, column)
+            if not name.islower():
+                raise ExpressionError(f"captures are written in lower case: {name.lower()!r}, not {name!r}", column)
+            return Name(name=name, column=column)
         case ast.Constant(value=value):
             return Literal(value=value)
         case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=value)) if isinstance(value, (int, float)):
             return Literal(value=-value)
         case ast.Tuple(elts=items):
-            return Literal(value=tuple(_literal(item) for item in items))
+            # A tuple is one attribute value, such as a kernel size; only a list may hold nodes.
+            values: list[Any] = []
+            for item in items:
+                value = _expression(item)
+                if not isinstance(value, Literal):
+                    raise ExpressionError("a tuple in a rule holds numbers only", item.col_offset - 1)
+                values.append(value.value)
+            return Literal(value=tuple(values))
         case ast.List(elts=items):
             return Several(items=tuple(_expression(item) for item in items))
         case ast.Call(func=ast.Name(id=function)):
             return _call(function, tree)
     raise ExpressionError(f"{ast.unparse(tree)!r} has no meaning in a rule", column)
-
-
-def _name(name: str, column: int) -> Name:
-    if not name.islower():
-        raise ExpressionError(f"captures are written in lower case: {name.lower()!r}, not {name!r}", column)
-    return Name(name=name, column=column)
-
-
-def _literal(tree: ast.expr) -> Any:
-    value = _expression(tree)
-    if not isinstance(value, Literal):
-        raise ExpressionError("a tuple in a rule holds numbers only", tree.col_offset - 1)
-    return value.value
 
 
 def _call(function: str, tree: ast.Call, label: str | None = None, label_column: int = 0) -> Call:
@@ -208,6 +206,7 @@ def _check_pattern(call: Call) -> None:
             " attributes are written by keyword",
             call.column,
         )
+    # A kind accepts what any of its operations has: the others do not match, and the near miss says so.
     for key, _ in call.attributes:
         known = {name for operation in operations for name in operation.attributes}
         _check_attribute(call, key, known)

@@ -33,12 +33,14 @@ class Trail:
     reason: str = ""
 
     def note(self, depth: int, reason: str) -> None:
+        # Strictly deeper: at equal depth the first reason is kept, which is that of the order as written.
         if depth > self.depth:
             self.depth, self.reason = depth, reason
 
 
 @dataclass(frozen=True, kw_only=True)
 class _State:
+    # Immutable, because the alternatives at a node are tried from the same state and must not see each other's names.
     bindings: dict[str, Any] = field(default_factory=dict)
     nodes: tuple[fx.Node, ...] = ()
 
@@ -63,6 +65,7 @@ def _roots(
             continue
         wanted = operations_of(patterns[len(roots)].function)
         for other in node_candidates(roots[0].graph, wanted):
+            # Two outputs of a rule are two nodes; one node cannot be replaced by two values.
             if other not in roots:
                 yield from _roots(patterns, (*roots, other), found, trail)
 
@@ -91,17 +94,13 @@ def _value(pattern: Expression, value: Any, state: _State, trail: Trail) -> Iter
         else:
             trail.note(len(state.nodes), f"{_show(value)} where {pattern.value!r} is expected")
     elif isinstance(pattern, Several):
-        yield from _list(pattern, value, state, trail)
+        items = tuple(value) if isinstance(value, (tuple, list)) else (value,)
+        if len(items) == len(pattern.items):
+            yield from _operands(pattern.items, items, state, trail)
+        else:
+            trail.note(len(state.nodes), f"{len(items)} operands where {len(pattern.items)} are expected")
     else:
         yield from _call(pattern, value, state, trail)
-
-
-def _list(pattern: Several, value: Any, state: _State, trail: Trail) -> Iterator[_State]:
-    items = list(value) if isinstance(value, (tuple, list)) else [value]
-    if len(items) != len(pattern.items):
-        trail.note(len(state.nodes), f"{len(items)} operands where {len(pattern.items)} are expected")
-        return
-    yield from _operands(pattern.items, tuple(items), state, trail)
 
 
 def _call(pattern: Call, node: Any, state: _State, trail: Trail) -> Iterator[_State]:
@@ -113,8 +112,13 @@ def _call(pattern: Call, node: Any, state: _State, trail: Trail) -> Iterator[_St
     labeled = entered.bind(pattern.label, node) if pattern.label else entered
     if labeled is None:
         return
+    orders = [tuple(node.args)]
+    # The order as written comes first, because the first match at a node that meets the conditions is used.
+    # Swapping needs both operands in the pattern; a single one stands for the first operand.
+    if OPERATIONS[operation_name(node)].commutes and len(pattern.operands) == 2:
+        orders.append(orders[0][::-1])
     for after in _attributes(pattern, node, labeled, trail):
-        for order in _orders(pattern, node):
+        for order in orders:
             yield from _operands(pattern.operands, order, after, trail)
 
 
@@ -136,21 +140,13 @@ def _attributes(pattern: Call, node: fx.Node, state: _State, trail: Trail) -> It
     yield state
 
 
-def _orders(pattern: Call, node: fx.Node) -> Iterator[tuple[Any, ...]]:
-    """The operands in their order, and for a commuting operation also swapped."""
-    operands = tuple(node.args)
-    yield operands
-    if OPERATIONS[operation_name(node)].commutes and len(pattern.operands) == 2:
-        yield operands[::-1]
-
-
 def _operands(
     patterns: tuple[Expression, ...], values: tuple[Any, ...], state: _State, trail: Trail
 ) -> Iterator[_State]:
     if not patterns:
         yield state
         return
-    head = values[0] if values else None
+    head = values[0] if values else None  # an absent optional operand matches as None
     for found in _value(patterns[0], head, state, trail):
         yield from _operands(patterns[1:], values[1:], found, trail)
 
@@ -160,6 +156,7 @@ def same_attribute(key: str, expected: Any, found: Any, node: fx.Node) -> bool:
     expected, found = _as_tuple(expected), _as_tuple(found)
     if expected == found and type(expected) is type(found):
         return True
+    # Normal form spells a size for each dimension; a rule may write one number for all of them.
     if isinstance(found, tuple) and not isinstance(expected, tuple):
         expected = (expected,) * len(found)
     if "dim" in key:
@@ -175,10 +172,12 @@ def _as_tuple(value: Any) -> Any:
 def _positive(value: Any, rank: int) -> Any:
     if isinstance(value, tuple):
         return tuple(_positive(item, rank) for item in value)
+    # `keepdim` contains "dim" too: booleans are integers in Python and would be reduced modulo the rank.
     return value % rank if rank and isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _same(left: Any, right: Any) -> bool:
+    # Nodes by identity: two nodes that compute the same value are still two places in the graph.
     if isinstance(left, fx.Node) or isinstance(right, fx.Node):
         return left is right
     if isinstance(left, (tuple, list)) and isinstance(right, (tuple, list)):

@@ -26,44 +26,13 @@ def save_plan(plan: Plan, path: str | Path) -> None:
 
     Raises InputError where it cannot be written.
     """
-    data = _as_data(plan)
-    text = json.dumps(data, indent=1) if Path(path).suffix == ".json" else _HEAD + to_toml(data)
-    write_atomically(path, text.encode())
-
-
-def load_plan(path: str | Path, graph: Graph) -> Plan:
-    """Read a plan that was saved for `graph`, with the edits that are still in it.
-
-    Raises RuleError for a plan of another graph or a damaged one; InputError for a missing file.
-    """
-    data = _read(Path(path))
-    try:
-        if data["plan"]["graph"] != fingerprint(graph):
-            raise RuleError(f"{path}: a plan for another graph ({data['plan']['model']}, not {graph.model_name})")
-        edits = tuple(_edit(entry) for entry in data.get("edit", []))
-        misses = tuple(NearMiss(**entry) for entry in data.get("near_miss", []))
-        rules = load_rules(data["plan"]["rulesets"])
-    except (KeyError, TypeError, AttributeError) as error:
-        raise RuleError(f"{path}: not a plan, or damaged: {error}") from error
-    return Plan(graph=graph, rules=rules, edits=edits, near_misses=misses, unexpected=())
-
-
-def fingerprint(graph: Graph) -> str:
-    """A digest of a graph's structure: names, operations and operands, without the weights."""
-    parts = [
-        f"{node.name}:{node.meta['operation']}:{','.join(read.name for read in node.all_input_nodes)}"
-        for node in graph.graph.nodes
-    ]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
-
-
-def _as_data(plan: Plan) -> dict[str, Any]:
-    return {
+    data = {
         "plan": {
             "model": plan.graph.model_name,
             "graph": fingerprint(plan.graph),
             "rulesets": list(plan.rules.sources),
         },
+        # Without file and line: these are paths of the machine that made the plan.
         "edit": [
             {
                 "rule": edit.rule,
@@ -78,21 +47,40 @@ def _as_data(plan: Plan) -> dict[str, Any]:
         ],
         "near_miss": [vars(miss) for miss in plan.near_misses],
     }
+    text = json.dumps(data, indent=1) if Path(path).suffix == ".json" else _HEAD + to_toml(data)
+    write_atomically(path, text.encode())
 
 
-def _edit(entry: dict[str, Any]) -> Edit:
-    pairs = {key: tuple((str(name), str(operation)) for name, operation in entry[key]) for key in ("removed", "added")}
-    return Edit(
-        rule=entry["rule"],
-        ruleset=entry["ruleset"],
-        at=entry["at"],
-        into=entry["into"],
-        removed=pairs["removed"],
-        added=pairs["added"],
-        module_path=entry["module_path"],
-        file=None,
-        line=None,
-    )
+def load_plan(path: str | Path, graph: Graph) -> Plan:
+    """Read a plan that was saved for `graph`, with the edits that are still in it.
+
+    Raises RuleError for a plan of another graph or a damaged one; InputError for a missing file.
+    """
+    data = _read(Path(path))
+    try:
+        if data["plan"]["graph"] != fingerprint(graph):
+            raise RuleError(f"{path}: a plan for another graph ({data['plan']['model']}, not {graph.model_name})")
+        edits: list[Edit] = []
+        for entry in data.get("edit", []):
+            fields = {key: entry[key] for key in ("rule", "ruleset", "at", "into", "module_path")}
+            removed, added = (tuple((str(a), str(b)) for a, b in entry[key]) for key in ("removed", "added"))
+            edits.append(Edit(**fields, removed=removed, added=added, file=None, line=None))
+        misses = tuple(NearMiss(**entry) for entry in data.get("near_miss", []))
+        rules = load_rules(data["plan"]["rulesets"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise RuleError(f"{path}: not a plan, or damaged: {error}") from error
+    # Nothing is unexpected: a person may have deleted edits, so the bounds on the counts no longer apply.
+    return Plan(graph=graph, rules=rules, edits=tuple(edits), near_misses=misses, unexpected=())
+
+
+def fingerprint(graph: Graph) -> str:
+    """A digest of a graph's structure: names, operations and operands, without the weights."""
+    # Weights are left out, so that a plan can be made before training and applied after it.
+    parts = [
+        f"{node.name}:{node.meta['operation']}:{','.join(read.name for read in node.all_input_nodes)}"
+        for node in graph.graph.nodes
+    ]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -92,11 +92,14 @@ def plan(graph: Graph, rules: str | Path | RuleSet | Sequence[str | Path | RuleS
     ruleset = load_rules(rules)
     rewriter = Rewriter(graph)
     edits: list[Edit] = []
+    # `sorted` is stable: rules of equal priority keep the order of the ruleset.
     order = sorted(ruleset.rules, key=lambda rule: -rule.priority)
+    # Rounds alone do not bound the work: rules may double the number of nodes in each round.
     limit = 1000 + 20 * len(rewriter.graph.nodes)
     fired: list[Edit] = []
+    # A fixpoint: an edit may complete the pattern of a rule that was tried before it, so all rules get another round.
     for _ in range(MAX_ROUNDS):
-        rewriter.survey()
+        rewriter.survey()  # an edit can cut a value off from the input, after which rules must not fire on it
         fired = [edit for rule in order for edit in _fire(rule, rewriter, limit - len(edits))]
         edits += fired
         if not fired or len(edits) >= limit:
@@ -129,6 +132,7 @@ def apply(plan: Plan, *, strict: bool = True) -> Rewrite:
         raise RuleError("\n".join(plan.unexpected), hint="the near misses of the plan say why")
     rewriter = Rewriter(plan.graph)
     rules = {(rule.ruleset, rule.name): rule for rule in plan.rules.rules}
+    # Edits name their node, so the plan is repeated without a search over the nodes and without rounds.
     log = [_repeat(edit, rules.get((edit.ruleset, edit.rule)), rewriter) for edit in plan.edits]
     module = rewriter.finish((*plan.graph.log, *log))
     return Rewrite(module=module, log=module.log, rules=plan.rules, before=plan.graph)
@@ -136,9 +140,11 @@ def apply(plan: Plan, *, strict: bool = True) -> Rewrite:
 
 def _fire(rule: Rule, rewriter: Rewriter, budget: int) -> Iterator[Edit]:
     """Apply `rule` wherever it fits now; nodes that it makes wait for the next round."""
+    # The candidates are a list made before the first edit, so an edit of this loop adds none to it.
     for node in node_candidates(rewriter.graph, operations_of(rule.match[0].function)):
         if budget <= 0:
             return
+        # Constant branches stay as they are: a ReLU of a parameter is no obstacle to being affine in the input.
         if node not in rewriter.dependent or not rewriter.has(node):
             continue
         match = _first_match(rule, node, rewriter, Trail())
@@ -166,6 +172,7 @@ def _repeat(edit: Edit, rule: Rule | None, rewriter: Rewriter) -> Edit:
     trail = Trail(reason="the graph has no such node now")
     match = _first_match(rule, node, rewriter, trail) if node is not None else None
     if match is None and node is not None:
+        # Planning surveys once in a round, which a list of edits does not show: try with fresh dependences.
         rewriter.survey()
         match = _first_match(rule, node, rewriter, trail)
     if match is None:
@@ -177,6 +184,7 @@ def _repeat(edit: Edit, rule: Rule | None, rewriter: Rewriter) -> Edit:
 
 
 def _near_misses(rules: Sequence[Rule], rewriter: Rewriter) -> tuple[NearMiss, ...]:
+    # In the rewritten graph: a node that one rule replaced is no near miss of another.
     rewriter.survey()
     found: list[NearMiss] = []
     for rule in rules:
@@ -184,6 +192,7 @@ def _near_misses(rules: Sequence[Rule], rewriter: Rewriter) -> tuple[NearMiss, .
             if node.meta["rule"] is not None:
                 continue  # written by a rule, not part of the model
             trail = Trail()
+            # No rule fires at a fixpoint, so a match that is left over is one that planning skipped as constant.
             if _first_match(rule, node, rewriter, trail) is not None:
                 trail = Trail(depth=0, reason="it does not depend on the input")
             if trail.reason == _DONE:

@@ -71,7 +71,13 @@ class Rewriter:
         values = [self._write(rule, expression, match, made) for expression in rule.rewrite]
         for old, new in zip(match.roots, values, strict=True):
             _check_replaced(rule, old, new)
-        self._rewire(dict(zip(match.roots, values, strict=True)), made)
+        # All roots at once, because two of them may change places. `Node.replace_all_uses_with` handles one node, and
+        # would also rewire the new nodes, which have to keep reading the root behind which they are inserted.
+        replacements, new_nodes = dict(zip(match.roots, values, strict=True)), set(made)
+        for reader in {user: None for old in replacements for user in old.users if user not in new_nodes}:
+            reader.args = map_arg(reader.args, lambda node: replacements.get(node, node))
+            reader.kwargs = map_arg(reader.kwargs, lambda node: replacements.get(node, node))
+        # In the order of writing, so that the inputs of a new node are classified before the node.
         for node in made:
             self.names[node.name] = node
             if any(read in self.dependent for read in values_read(node)):
@@ -79,11 +85,20 @@ class Rewriter:
         removed = self._remove_dead([*match.roots, *made])
         if len(match.roots) > 1:
             self._sort(rule, root)
+        # A root that survives is still matched by the pattern, so the rule would fire here in every round.
         if any(map(self.has, match.roots)):
             self._kept.add((rule.ruleset, rule.name, match.roots))
             self._inserted |= {(rule.ruleset, rule.name, node) for node in made}
+        # Only a rule that may change a shape pays for computing all later shapes again.
         if not rule.keeps_shape:
-            self._refresh(rule, place)
+            try:
+                refresh(self.graph)
+            except (RuntimeError, TypeError, ValueError, IndexError) as error:
+                raise RewriteError(
+                    f"rule {rule.name!r} at {place} changes a shape, and a later node cannot work on the new one:"
+                    f" {error}",
+                    hint="restrict the rule with where, or rewrite the later nodes too",
+                ) from error
         return Edit(
             rule=rule.name,
             ruleset=rule.ruleset,
@@ -126,13 +141,6 @@ class Rewriter:
             )
         return value
 
-    def _rewire(self, replacements: dict[fx.Node, fx.Node], made: list[fx.Node]) -> None:
-        """Let the readers of each replaced node read its replacement, all at once: two roots may change places."""
-        new = set(made)
-        for reader in {user: None for old in replacements for user in old.users if user not in new}:
-            reader.args = map_arg(reader.args, lambda node: replacements.get(node, node))
-            reader.kwargs = map_arg(reader.kwargs, lambda node: replacements.get(node, node))
-
     def _sort(self, rule: Rule, root: fx.Node) -> None:
         """Order the nodes so that each follows its inputs, and otherwise as before.
 
@@ -141,6 +149,7 @@ class Rewriter:
         position = {node: index for index, node in enumerate(self.graph.nodes)}
         if all(position[read] < position[node] for node in position for read in node.all_input_nodes):
             return
+        # Kahn's algorithm with a heap on the old positions: it keeps the old order where the inputs allow it.
         missing = {node: len(node.all_input_nodes) for node in position}
         ready = [(position[node], node) for node, count in missing.items() if not count]
         ordered: list[fx.Node] = []
@@ -167,21 +176,12 @@ class Rewriter:
             node = suspects.pop()
             if node.users or node.op not in ("call_function", "get_attr") or not self.has(node):
                 continue
-            suspects += node.all_input_nodes
+            suspects += node.all_input_nodes  # read before the erasure, which empties the list
             self.graph.erase_node(node)
             del self.names[node.name]
             if node.op == "call_function":
                 removed.append(node)
         return removed
-
-    def _refresh(self, rule: Rule, place: Place) -> None:
-        try:
-            refresh(self.graph)
-        except (RuntimeError, TypeError, ValueError, IndexError) as error:
-            raise RewriteError(
-                f"rule {rule.name!r} at {place} changes a shape, and a later node cannot work on the new one: {error}",
-                hint="restrict the rule with where, or rewrite the later nodes too",
-            ) from error
 
 
 def _evaluate(expression: Expression, match: Match, site: Site) -> Any:
@@ -214,6 +214,7 @@ def _check_replaced(rule: Rule, old: fx.Node, new: fx.Node) -> None:
 
 def _form(node: fx.Node) -> list[Any]:
     """What readers rely on: the shapes and dtype of every tensor of a value (`chunk` has several)."""
+    # Both twins, because two shapes may be equal for one batch size and differ for the other.
     leaves, _ = pytree.tree_flatten(node.meta["twins"])
     tensors = [(tuple(leaf.shape), leaf.dtype) if hasattr(leaf, "shape") else leaf for leaf in leaves]
     return [node.meta["shape"], *tensors]

@@ -128,19 +128,12 @@ def load_rules(name_or_path: str | Path | RuleSet | Sequence[str | Path | RuleSe
         return name_or_path
     if isinstance(name_or_path, (str, Path)):
         return _load(str(name_or_path), None, ())
-    return _joined([load_rules(item) for item in name_or_path])
-
-
-def shipped_rulesets() -> tuple[str, ...]:
-    """The names of the rulesets that come with the package."""
-    folder = resources.files("surgery.rewrite") / "rulesets"
-    return tuple(sorted(item.name.removesuffix(".toml") for item in folder.iterdir() if item.name.endswith(".toml")))
-
-
-def _joined(rulesets: list[RuleSet]) -> RuleSet:
+    rulesets = [load_rules(item) for item in name_or_path]
     if len(rulesets) == 1:
         return rulesets[0]
     promises = [ruleset.promise for ruleset in rulesets]
+    # "affine" is about the result, so one ruleset that promises it is enough. "same function" is about each edit, so
+    # a single ruleset without this promise breaks it.
     promise = "affine" if "affine" in promises else "same function" if set(promises) == {"same function"} else None
     return RuleSet(
         name="+".join(ruleset.name for ruleset in rulesets),
@@ -151,16 +144,38 @@ def _joined(rulesets: list[RuleSet]) -> RuleSet:
     )
 
 
+def shipped_rulesets() -> tuple[str, ...]:
+    """The names of the rulesets that come with the package."""
+    folder = resources.files("surgery.rewrite") / "rulesets"
+    return tuple(sorted(item.name.removesuffix(".toml") for item in folder.iterdir() if item.name.endswith(".toml")))
+
+
 def _load(name: str, folder: Path | None, including: tuple[str, ...]) -> RuleSet:
     path = _find(name, folder)
     if str(path) in including:
         chain = " includes ".join([*including[including.index(str(path)) :], str(path)])
         raise RuleError(f"rulesets include each other: {chain}")
     document = read_toml(path)
-    data = _checked(document)
-    included = [_include(item, i, document, path, (*including, str(path))) for i, item in enumerate(data.include)]
+    try:
+        data = _RuleSet.model_validate(document.data)
+    except ValidationError as error:
+        problems = [finding.point(document) for finding in findings(error, _RuleSet, document.data)]
+        raise RuleError("\n".join(problems)) from None
+    included: list[RuleSet] = []
+    for index, item in enumerate(data.include):
+        try:
+            included.append(_load(item, path.parent, (*including, str(path))))
+        except RuleError as error:
+            # A message that points into a file is kept: it names the innermost mistake.
+            if document.path in error.message or ":" in error.message.split(" ")[0]:
+                raise
+            raise RuleError(document.position(("include", index)).point(error.message), hint=error.hint) from None
     own = [_rule(item, i, data.name, document) for i, item in enumerate(data.rule)]
-    _check_names(own, document)
+    seen: set[str] = set()
+    for index, rule in enumerate(own):
+        if rule.name in seen:
+            raise RuleError(document.position(("rule", index, "name")).point(f"a second rule called {rule.name!r}"))
+        seen.add(rule.name)
     rules = _unique([*(rule for ruleset in included for rule in ruleset.rules), *own])
     return RuleSet(name=data.name, about=data.about, promise=data.promise, rules=rules, sources=(str(name),))
 
@@ -175,25 +190,9 @@ def _find(name: str, folder: Path | None) -> Path:
     return path
 
 
-def _include(name: str, index: int, document: TomlDocument, path: Path, including: tuple[str, ...]) -> RuleSet:
-    try:
-        return _load(name, path.parent, including)
-    except RuleError as error:
-        if document.path in error.message or ":" in error.message.split(" ")[0]:
-            raise
-        raise RuleError(document.position(("include", index)).point(error.message), hint=error.hint) from None
-
-
 def _unique(rules: Iterable[Rule]) -> tuple[Rule, ...]:
+    # Two rulesets may include a third one; its rules fire, and are counted, once.
     return tuple({(rule.ruleset, rule.name): rule for rule in rules}.values())
-
-
-def _checked(document: TomlDocument) -> _RuleSet:
-    try:
-        return _RuleSet.model_validate(document.data)
-    except ValidationError as error:
-        problems = [finding.point(document) for finding in findings(error, _RuleSet, document.data)]
-        raise RuleError("\n".join(problems)) from None
 
 
 def _rule(item: _Rule, index: int, ruleset: str, document: TomlDocument) -> Rule:
@@ -247,14 +246,6 @@ def _pointed(document: TomlDocument, location: Location, parse: Any) -> Any:
     except ExpressionError as error:
         position = document.position(location, offset=error.column + 1)
         raise RuleError(position.point(error.message), hint=error.hint) from None
-
-
-def _check_names(rules: list[Rule], document: TomlDocument) -> None:
-    seen: set[str] = set()
-    for index, rule in enumerate(rules):
-        if rule.name in seen:
-            raise RuleError(document.position(("rule", index, "name")).point(f"a second rule called {rule.name!r}"))
-        seen.add(rule.name)
 
 
 _EXPECT = re.compile(r"(>=|<=|==)?\s*(\d+)")

@@ -31,6 +31,7 @@ class Site:
 
     def new_parameter(self, like: str, tensor: torch.Tensor) -> fx.Node:
         """A new parameter, read at this site only and named after the parameter that it is computed from."""
+        # A new tensor instead of a change in place, because another call site may read the old one.
         path, count = f"{like}_folded", 1
         while path in self.tensors:
             count += 1
@@ -51,17 +52,20 @@ def shape(site: Site, node: fx.Node) -> tuple[Any, ...]:
     """The sizes of `node`: numbers, and where they grow with the batch, nodes that compute them from the input's
     size.
     """
-    first, second = (value.shape for value in node.meta["twins"])
-    return tuple(a if a == b else _batch_size(site, a, b) for a, b in zip(first, second, strict=True))
-
-
-def _batch_size(site: Site, first: int, second: int) -> fx.Node:
-    slope = (second - first) // (BATCHES[1] - BATCHES[0])
-    offset = first - slope * BATCHES[0]
-    source = next(node for node in site.builder.graph.nodes if node.op == "placeholder")
-    size = site.builder.call("size", [source], {"dim": 0}, label=f"{site.at.name}_batch")
-    size = size if slope == 1 else site.call("mul", [size, slope], {})
-    return size if offset == 0 else site.call("add", [size, offset], {})
+    sizes: list[Any] = []
+    for first, second in zip(*(value.shape for value in node.meta["twins"]), strict=True):
+        if first == second:
+            sizes.append(first)
+            continue
+        # A number would fix the batch size of the rewritten graph to that of the twins. The size is affine in the batch
+        # size, for example N * patches + 1, and two points determine the line.
+        slope = (second - first) // (BATCHES[1] - BATCHES[0])
+        offset = first - slope * BATCHES[0]
+        source = next(item for item in site.builder.graph.nodes if item.op == "placeholder")
+        size = site.builder.call("size", [source], {"dim": 0}, label=f"{site.at.name}_batch")
+        size = size if slope == 1 else site.call("mul", [size, slope], {})
+        sizes.append(size if offset == 0 else site.call("add", [size, offset], {}))
+    return tuple(sizes)
 
 
 def uniform_like(site: Site, node: fx.Node, *, dim: int) -> fx.Node:
@@ -72,6 +76,7 @@ def uniform_like(site: Site, node: fx.Node, *, dim: int) -> fx.Node:
     if size != other:
         raise ValueError(f"uniform_like along dimension {dim} of {node.name}, whose size grows with the batch")
     device = site.builder.call("device", [next(iter(site.at.graph.nodes))], {}, label=f"{site.at.name}_device")
+    # One number that is expanded: it takes no memory for the whole attention map, and any batch size fits.
     attributes = {"size": (1,) * len(node.meta["shape"]), "fill_value": 1.0 / size}
     weights = site.call("full", [], {**attributes, "dtype": node.meta["dtype"], "device": device})
     return site.call("expand", [weights], {"size": shape(site, node)})
@@ -88,6 +93,8 @@ def fold_batch_norm(site: Site, convolution: fx.Node, norm: fx.Node) -> fx.Node:
             "fold_batch_norm takes a convolution or linear layer and a batch norm with training=false, not"
             f" {operation_name(convolution)} and {operation_name(norm)}"
         )
+    # In evaluation mode a batch norm is y -> (y - m) g / sqrt(v + eps) + beta with constants, so it commutes into the
+    # convolution: (w x + b - m) s + beta = (w s) x + (b - m) s + beta, where s = g / sqrt(v + eps).
     weight, bias = map(site.tensor, convolution.args[1:3])
     mean, variance, gain, shift = map(site.tensor, norm.args[1:5])
     assert weight is not None, "convolutions have weights"
@@ -97,20 +104,19 @@ def fold_batch_norm(site: Site, convolution: fx.Node, norm: fx.Node) -> fx.Node:
     scale = scale if gain is None else scale * gain.double()
     old = torch.zeros_like(mean) if bias is None else bias
     new_bias = (old.double() - mean.double()) * scale + (0 if shift is None else shift.double())
-    folded = _scale_outputs(operation_name(convolution), weight.double(), scale, convolution.kwargs.get("groups", 1))
+    if operation_name(convolution).startswith("conv_transpose"):
+        # A transposed convolution stores (inputs, outputs / groups, ...): the outputs of a group are in dimension one,
+        # and the groups are blocks of dimension zero.
+        groups: Any = convolution.kwargs["groups"]
+        grouped = weight.double().reshape(groups, -1, *weight.shape[1:])
+        scales = scale.reshape(groups, 1, weight.shape[1], *(1,) * (weight.dim() - 2))
+        folded = (grouped * scales).reshape(weight.shape)
+    else:
+        folded = weight.double() * scale.reshape(-1, *(1,) * (weight.dim() - 1))
     path = str(convolution.args[1].target)  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
     new_weight = site.new_parameter(path, folded.to(weight.dtype).detach())
     bias_node = site.new_parameter(f"{path.removesuffix('weight')}bias", new_bias.to(weight.dtype).detach())
     return site.call(operation_name(convolution), [convolution.args[0], new_weight, bias_node], convolution.kwargs)
-
-
-def _scale_outputs(operation: str, weight: torch.Tensor, scale: torch.Tensor, groups: Any) -> torch.Tensor:
-    """Multiply each output channel of a weight; transposed convolutions keep outputs in dimension one, per group."""
-    if not operation.startswith("conv_transpose"):
-        return weight * scale.reshape(-1, *(1,) * (weight.dim() - 1))
-    grouped = weight.reshape(groups, -1, *weight.shape[1:])
-    scales = scale.reshape(groups, 1, weight.shape[1], *(1,) * (weight.dim() - 2))
-    return (grouped * scales).reshape(weight.shape)
 
 
 TRANSFORMS: Mapping[str, Callable[..., Any]] = {
