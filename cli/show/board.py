@@ -105,7 +105,9 @@ class BoardView:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         board = self.board
-        yield _head(board)
+        finished = f"{board.finished} of {count(len(board.rows), 'stage')}"
+        facts = f"  {board.folder}  {finished}, {clock(time.monotonic() - board.begun)}"
+        yield Text(board.title, style="bold").append(facts, style="not bold dim")
         fit = max(FEWEST, console.size.height - LINES_ABOVE)
         first, last = (0, len(board.rows)) if board.ended else window(board.rows, fit)
         if first:
@@ -154,17 +156,14 @@ def duration(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
 
 
-def _head(board: Board) -> Text:
-    line = Text(board.title, style="bold")
-    done = f"{board.finished} of {count(len(board.rows), 'stage')}, {clock(time.monotonic() - board.begun)}"
-    return line.append(f"  {board.folder}  {done}", style="not bold dim")
-
-
 def _lines(rows: Sequence[Row], width: int) -> Iterator[Text]:
     """A line for each row, in columns, truncated to the width of the terminal."""
     names, kinds = max(len(row.name) for row in rows), max(len(row.kind) for row in rows)
     for row in rows:
-        line = _sign(row)
+        # The sign of a running stage turns with the clock, so each picture of the list shows the next one.
+        turning = _TURNING[int(time.monotonic() * 8) % len(_TURNING)]
+        sign, color = SIGNS.get(row.state, (turning, "bold cyan"))
+        line = Text("  ").append(sign, style=color)
         style = "dim" if row.state in ("waiting", "cached") else "bold" * (row.state == "running")
         line.append(f"  {row.name:{names}}", style=style).append(f"  {row.kind:{kinds}}  ", style="dim")
         line.append_text(_progress(row))
@@ -172,11 +171,6 @@ def _lines(rows: Sequence[Row], width: int) -> Iterator[Text]:
             line.append(f"  {row.text}", style="dim")
         line.truncate(width, overflow="ellipsis")
         yield line
-
-
-def _sign(row: Row) -> Text:
-    sign, style = SIGNS.get(row.state, (_TURNING[int(time.monotonic() * 8) % len(_TURNING)], "bold cyan"))
-    return Text("  ").append(sign, style=style)
 
 
 def _progress(row: Row) -> Text:

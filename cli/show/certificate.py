@@ -46,7 +46,13 @@ def certificate_view(graph: Graph, certificate: AffineCertificate, *, verbose: b
     else:
         yield Text(f"  {certificate.reason}")
     if certificate.scales:
-        yield from _scales(graph, certificate.scales, verbose=verbose)
+        scales = certificate.scales
+        values = list(scales.values())
+        yield heading("Scale", "root mean square of the linear part, for standard normal images")
+        yield Text(f"  {sparkline(values)}  {min(values):.3g} to {max(values):.3g}, output {values[-1]:.3g}")
+        paths = {node.name: str(node.meta["module_path"]) for node in graph.graph.nodes}
+        stages = [(name, name) for name in scales] if verbose else _stages({name: paths[name] for name in scales})
+        yield table([(label, f"{scales[name]:.3g}") for label, name in stages], right=(1,))
 
 
 def offenders_view(offenders: tuple[Offender, ...], *, verbose: bool) -> Iterator[RenderableType]:
@@ -65,15 +71,6 @@ def offenders_view(offenders: tuple[Offender, ...], *, verbose: bool) -> Iterato
     yield table(rows, head=("where", "operation", "why", "source"))
     if len(shown) < len(offenders):
         yield Text(f"  ... and {len(offenders) - len(shown)} more (-v for all)", style="dim")
-
-
-def _scales(graph: Graph, scales: Mapping[str, float], *, verbose: bool) -> Iterator[RenderableType]:
-    values = list(scales.values())
-    yield heading("Scale", "root mean square of the linear part, for standard normal images")
-    yield Text(f"  {sparkline(values)}  {min(values):.3g} to {max(values):.3g}, output {values[-1]:.3g}")
-    paths = {node.name: str(node.meta["module_path"]) for node in graph.graph.nodes}
-    stages = [(name, name) for name in scales] if verbose else _stages({name: paths[name] for name in scales})
-    yield table([(label, f"{scales[name]:.3g}") for label, name in stages], right=(1,))
 
 
 def _stages(paths: Mapping[str, str]) -> list[tuple[str, str]]:

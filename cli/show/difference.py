@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from rich.console import RenderableType
 from rich.text import Text
 
-from surgery.graph.difference import Difference, Item
+from surgery.graph.difference import Difference
 from surgery_cli.show.pieces import change, count, heading, table
 
 NODES = 40
@@ -36,38 +36,29 @@ def difference_view(difference: Difference, *, verbose: bool) -> Iterator[Render
         ("Added", "+", "green", difference.added),
         ("Changed", "~", "yellow", difference.changed),
     ):
-        yield from _nodes(title, sign, style, nodes, verbose=verbose)
-    for title, names in _tensors(difference).items():
-        yield heading(title, count(len(names), "tensor"))
-        shown = names if verbose else names[:NODES]
-        yield Text(f"  {', '.join(shown)}{', ...' if len(shown) < len(names) else ''}")
-    yield Text(f"\n{count(difference.same, 'operation')} the same in both", style="dim")
-
-
-def _tensors(difference: Difference) -> dict[str, Sequence[str]]:
-    found = {
-        "Removed weights": difference.tensors_removed,
-        "Added weights": difference.tensors_added,
-        "Changed weights": difference.tensors_changed,
-    }
-    return {title: tuple(names) for title, names in found.items() if names}
-
-
-def _nodes(title: str, sign: str, style: str, nodes: Sequence[Item], *, verbose: bool) -> Iterator[RenderableType]:
-    if not nodes:
-        return
-    shown = nodes if verbose else nodes[:NODES]
-    yield heading(title, count(len(nodes), "operation"))
-    yield table(
-        [
-            (
-                Text(f"{sign} {node.name}", style=style),
-                node.operation,
-                node.detail,
-                Text(f"by {node.rule}" if node.rule else "", style="dim"),
+        if nodes:
+            yield heading(title, count(len(nodes), "operation"))
+            shown = nodes if verbose else nodes[:NODES]
+            yield table(
+                [
+                    (
+                        Text(f"{sign} {node.name}", style=style),
+                        node.operation,
+                        node.detail,
+                        Text(f"by {node.rule}" if node.rule else "", style="dim"),
+                    )
+                    for node in shown
+                ]
             )
-            for node in shown
-        ]
-    )
-    if len(shown) < len(nodes):
-        yield Text(f"  ... and {len(nodes) - len(shown)} more (-v for all)", style="dim")
+            if len(shown) < len(nodes):
+                yield Text(f"  ... and {len(nodes) - len(shown)} more (-v for all)", style="dim")
+    for title, names in (
+        ("Removed weights", tuple(difference.tensors_removed)),
+        ("Added weights", tuple(difference.tensors_added)),
+        ("Changed weights", tuple(difference.tensors_changed)),
+    ):
+        if names:
+            yield heading(title, count(len(names), "tensor"))
+            first = names if verbose else names[:NODES]
+            yield Text(f"  {', '.join(first)}{', ...' if len(first) < len(names) else ''}")
+    yield Text(f"\n{count(difference.same, 'operation')} the same in both", style="dim")

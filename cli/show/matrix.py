@@ -81,7 +81,13 @@ def matrix_view(matrix: np.ndarray, labels: tuple[str, ...], where: Surface) -> 
     if where.colors:
         yield from _blocks(matrix, labels, marks, where.width)
     else:
-        yield from _numbers(matrix, labels, NUMBERS if not where.everything else len(labels))
+        shown = labels if where.everything else labels[:NUMBERS]
+        room = max(map(cell_len, shown))
+        yield Text(f"  {'':<{room}} " + " ".join(_fit(label, 8, right=True) for label in shown))
+        for label, row in zip(shown, matrix, strict=False):
+            yield Text(f"  {_fit(label, room)} " + " ".join(f"{value:8.3g}" for value in row[: len(shown)]))
+        if len(shown) < len(labels):
+            yield Text(f"  ... and {len(labels) - len(shown)} more rows and columns (-v for all)", style="dim")
 
 
 def _blocks(matrix: np.ndarray, labels: Sequence[str], marks: Sequence[str], width: int) -> Iterator[RenderableType]:
@@ -114,16 +120,6 @@ def _cell(value: float, scale: Scale) -> Text:
     if not math.isfinite(value):
         return Text("??", style="dim")
     return Text("  ", style=Style(bgcolor=Color.from_rgb(*scale.color(value))))
-
-
-def _numbers(matrix: np.ndarray, labels: Sequence[str], most: int) -> Iterator[RenderableType]:
-    shown = labels[:most]
-    room = max(map(cell_len, shown))
-    yield Text(f"  {'':<{room}} " + " ".join(_fit(label, 8, right=True) for label in shown))
-    for label, row in zip(shown, matrix, strict=False):
-        yield Text(f"  {_fit(label, room)} " + " ".join(f"{value:8.3g}" for value in row[:most]))
-    if len(shown) < len(labels):
-        yield Text(f"  ... and {len(labels) - len(shown)} more rows and columns (-v for all)", style="dim")
 
 
 def _fit(text: str, room: int, *, right: bool = False) -> str:

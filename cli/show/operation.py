@@ -71,12 +71,23 @@ def done(result: Operation, *, verbose: bool) -> Iterator[RenderableType]:
     """The sections for an operation that was carried out."""
     yield from model_view(result.opened)
     yield from _counts_view(result)
-    yield from _edits_view(result)
+    edits = _by_rule(result.plan.edits)
+    yield heading("Edits by rule", f"{result.plan.rules.name}: {count(len(result.plan.edits), 'edit')}")
+    if edits:
+        rows = [(rule, str(len(group)), Text(group[0].ruleset, style="dim")) for rule, group in edits.items()]
+        yield table(rows, right=(1,))
     yield from _near_misses_view(result, verbose=verbose)
     if result.certificate is not None:
         yield from certificate_view(result.after, result.certificate, verbose=verbose)
     elif result.comparison is not None:
-        yield from _comparison_view(result.comparison)
+        same, found = result.comparison.same, result.comparison
+        title = heading("Outputs: ")
+        title.append("the same" if same else "not the same", style="bold green" if same else "bold red")
+        yield title
+        yield Text(
+            f"  largest difference {found.difference:.1e} of the largest output, in float64"
+            f" (at most {found.tolerance:.0e})"
+        )
     else:
         yield heading("Certificate: none", f"{result.plan.rules.name} promises nothing about its result")
     if result.written is not None:
@@ -140,15 +151,6 @@ def _by_rule(edits: Sequence[Edit]) -> dict[str, list[Edit]]:
     return groups
 
 
-def _edits_view(result: Operation) -> Iterator[RenderableType]:
-    groups = _by_rule(result.plan.edits)
-    yield heading("Edits by rule", f"{result.plan.rules.name}: {count(len(result.plan.edits), 'edit')}")
-    if groups:
-        yield table(
-            [(rule, str(len(edits)), Text(edits[0].ruleset, style="dim")) for rule, edits in groups.items()], right=(1,)
-        )
-
-
 def _edit_row(edit: Edit) -> tuple[RenderableType, ...]:
     """The position, the operations removed and those added; if none is added, the node that is read instead."""
     what = Text(" ".join(operation for _, operation in edit.removed), style="red").append("  ->  ", style="default")
@@ -189,15 +191,3 @@ def _grouped(result: Operation) -> list[list[NearMiss]]:
         return not guilty, -max(miss.depth for miss in misses), -len(misses)
 
     return sorted(groups.values(), key=importance)
-
-
-def _comparison_view(comparison: Comparison) -> Iterator[RenderableType]:
-    title = heading("Outputs: ")
-    title.append(
-        "the same" if comparison.same else "not the same", style="bold green" if comparison.same else "bold red"
-    )
-    yield title
-    yield Text(
-        f"  largest difference {comparison.difference:.1e} of the largest output, in float64"
-        f" (at most {comparison.tolerance:.0e})"
-    )

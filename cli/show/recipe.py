@@ -56,7 +56,17 @@ def preview_view(
     if recipe.description:
         yield Text(f"  {recipe.description}")
     yield Text("")
-    rows = [_row(stage) for stage in preview]
+    rows = [
+        (
+            SIGNS[stage.state],
+            Text(stage.name, style="dim" if stage.state == "cached" else "bold"),
+            Text(stage.kind, style="dim"),
+            _reads(stage.inputs),
+            amount(stage.passes) if stage.passes else "",
+            Text(stage.why, style="dim" if stage.state == "cached" else ""),
+        )
+        for stage in preview
+    ]
     yield table(rows, head=("", "stage", "kind", "reads", "images", "why"), right=(4,))
     yield from _settings(recipe, preview, verbose=verbose)
     total = _passes(runs)
@@ -72,19 +82,6 @@ def amount(number: int) -> str:
     return str(number)
 
 
-def _row(stage: PreviewedStage) -> tuple[RenderableType, ...]:
-    style = "dim" if stage.state == "cached" else "bold"
-    cost = "" if not stage.passes else amount(stage.passes)
-    return (
-        SIGNS[stage.state],
-        Text(stage.name, style=style),
-        Text(stage.kind, style="dim"),
-        _reads(stage.inputs),
-        cost,
-        Text(stage.why, style="dim" if stage.state == "cached" else ""),
-    )
-
-
 def _reads(inputs: Iterable[str]) -> Text:
     names = list(inputs)
     return Text(", ".join(names) if len(names) < 4 else count(len(names), "stage"), style="dim")
@@ -95,19 +92,16 @@ def _settings(recipe: Recipe, preview: Sequence[PreviewedStage], *, verbose: boo
     yield heading("Parameters", "all of them" if verbose else "those that the recipe sets (--verbose: all)")
     said: dict[str, list[str]] = {}
     for stage in preview:
-        text = "\n".join(pair(name, value) for name, value in _parameters(recipe, stage, verbose=verbose).items())
+        given = stage.parameters
+        if not verbose:
+            parameters = recipe.stage(stage.name).parameters
+            given = parameters.model_dump(mode="json", exclude_defaults=True, exclude={"kind"})
+        text = "\n".join(pair(name, readable(value, name)) for name, value in given.items() if value is not None)
         said.setdefault(text, []).append(stage.name)
     for text, names in said.items():
         if text:
             yield Padding(Text(", ".join(names), style="bold"), (0, 0, 0, 2))
             yield Padding(Text(text, style="dim"), (0, 0, 0, 4))
-
-
-def _parameters(recipe: Recipe, stage: PreviewedStage, *, verbose: bool) -> dict[str, Any]:
-    given = stage.parameters
-    if not verbose:
-        given = recipe.stage(stage.name).parameters.model_dump(mode="json", exclude_defaults=True, exclude={"kind"})
-    return {name: readable(value, name) for name, value in given.items() if value is not None}
 
 
 def readable(value: Any, name: str = "") -> Any:

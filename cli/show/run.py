@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from rich.console import RenderableType
 from rich.padding import Padding
@@ -14,7 +14,7 @@ from rich.text import Text
 
 from surgery.recipe import Recipe
 from surgery.run import Run
-from surgery.stages import KINDS, Cell, Finding, Section, Summary
+from surgery.stages import KINDS, Cell, Summary
 from surgery.store import Group
 from surgery_cli.console import WIDE, console
 from surgery_cli.show.pieces import count, heading, table
@@ -33,32 +33,36 @@ TONES = {
 GROUP_STYLES = ("cyan", "magenta", "green", "yellow", "blue", "red")
 """Colors of superclasses, used in turn."""
 
-_Item = TypeVar("_Item")
-
 
 def run_dict(recipe: Recipe, run: Run) -> dict[str, Any]:
     """A run as plain values."""
+    # A section without findings is an empty list: programs find all keys, in the order in which sections are shown.
+    sections = {section.key: section for kind in KINDS.values() for section in kind.sections}
+    keys = sorted(sections, key=lambda key: sections[key].place)
     return {
         "recipe": recipe.name,
         "folder": str(run.folder.path),
         "store": str(run.folder.store),
         "stages": {"ran": list(run.ran), "cached": list(run.cached)},
         "training": [_training_dict(run, group) for group in _trainings(recipe, run)],
-        "verdict": {**dict.fromkeys(_sections(), ()), **run.summary.as_json()},
+        "verdict": {**dict.fromkeys(keys, ()), **run.summary.as_json()},
         "figures": figures_of(recipe, run),
     }
-
-
-def _sections() -> list[str]:
-    """The keys of all sections, also of those without findings, in the order in which they are shown."""
-    sections = {section.key: section for table in KINDS.values() for section in table.sections}
-    return sorted(sections, key=lambda key: sections[key].place)
 
 
 def summary_view(summary: Summary, *, verbose: bool) -> Iterator[RenderableType]:
     """The findings of a run, section by section."""
     for section in summary.sections():
-        yield from _section(section, summary.of(section), verbose=verbose)
+        grid = section.grid(summary.of(section))
+        rows = grid.rows if verbose or grid.shown is None else grid.rows[: grid.shown]
+        yield heading(section.title, grid.note)
+        if all(len(row) == 1 for row in grid.rows):  # sentences, which may be longer than a line
+            yield from (Padding(_cell(cell), (0, 0, 0, 2)) for (cell,) in rows)
+        else:
+            cells = _fitting([tuple(_cell(cell) for cell in row) for row in rows])
+            yield table(cells, head=grid.head, right=grid.right)
+        if len(rows) < len(grid.rows):
+            yield Padding(Text(f"{len(grid.rows) - len(rows):,} more (--verbose)", style="dim"), (0, 0, 0, 2))
 
 
 def training_view(recipe: Recipe, run: Run) -> Iterator[RenderableType]:
@@ -99,19 +103,6 @@ def figures_of(recipe: Recipe, run: Run) -> list[str]:
     return [str(run.folder.path / file) for name in reports for file in run.folder.figures_of(name)]
 
 
-def _section(section: Section, found: Sequence[Finding], *, verbose: bool) -> Iterator[RenderableType]:
-    """The heading of a section and its table."""
-    grid = section.grid(found)
-    rows = grid.rows if verbose or grid.shown is None else grid.rows[: grid.shown]
-    yield heading(section.title, grid.note)
-    if all(len(row) == 1 for row in grid.rows):  # sentences, which may be longer than a line
-        yield from (Padding(_cell(cell), (0, 0, 0, 2)) for (cell,) in rows)
-    else:
-        yield table(_fitting([tuple(_cell(cell) for cell in row) for row in rows]), head=grid.head, right=grid.right)
-    if len(rows) < len(grid.rows):
-        yield Padding(Text(f"{len(grid.rows) - len(rows):,} more (--verbose)", style="dim"), (0, 0, 0, 2))
-
-
 def _cell(cell: Cell) -> Text:
     text = Text(cell.text, style=TONES[cell.tone])
     for number, part in enumerate(cell.parts):
@@ -128,10 +119,12 @@ def _fitting(rows: list[tuple[Text, ...]]) -> list[tuple[Text, ...]]:
     target = console(sys.stdout)
     if width <= (target.width if target.is_terminal else WIDE):
         return rows
+    # The first column names the row; a name stays in one line.
     return [(row[0], *map(_in_two_lines, row[1:])) for row in rows]
 
 
 def _in_two_lines(cell: Text) -> Text:
+    """The first word of a cell above the others; groups of classes, which `|` divides, stay as they are."""
     words = cell.split(" ", allow_blank=True)
     if " | " in cell.plain or len(words) < 2:
         return cell
@@ -151,6 +144,7 @@ def _training_dict(run: Run, group: Group) -> dict[str, Any]:
         "stage": group.name,
         "epochs": group.sizes["epoch"],
         "best_epoch": best,
+        # JSON has no NaN, which stands for an accuracy that was not measured.
         **{name: None if value != value else value for name, value in values.items()},
         "selected_on": str(group.attributes["selected_on"]),
         "checkpoint": str(run.folder.checkpoints(group.name) / "best.safetensors"),
@@ -167,14 +161,10 @@ def _commands(recipe: Recipe, run: Run) -> Iterator[tuple[str, str]]:
     yield _command("results", "ls", folder), "every group of the store"
     shown = {"extract": "C, in colors", "confusion": "M, in colors", "attack": "accuracies, class by class"}
     for kind, what in shown.items():
-        name = _last(stage.name for stage in recipe.stages if stage.kind == kind and stage.name in names)
-        if name is not None:
-            yield _command("results", "show", folder, name), what
+        of_kind = [stage.name for stage in recipe.stages if stage.kind == kind and stage.name in names]
+        if of_kind:
+            yield _command("results", "show", folder, of_kind[-1]), what
 
 
 def _command(*words: str | Path) -> str:
     return shlex.join(["surgery", *map(str, words)])
-
-
-def _last(items: Iterable[_Item]) -> _Item | None:
-    return next(iter([*items][::-1]), None)

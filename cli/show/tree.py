@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import groupby
 
 from rich.console import RenderableType
@@ -42,7 +41,8 @@ def _grow(branch: Tree, module: ModuleTree, *, depth: int | None, fold: bool) ->
         first, *others = group
         _add(branch, first, module, depth=depth, fold=fold)
         if others and fold and isinstance(first, ModuleTree):
-            branch.add(_fold(first, [item for item in others if isinstance(item, ModuleTree)]))
+            names = others[0].name if len(others) == 1 else f"{others[0].name} to {others[-1].name}"
+            branch.add(Text(names, style="bold").append(f"  the same as {first.name}", style="not bold dim"))
         else:
             for other in others:
                 _add(branch, other, module, depth=depth, fold=fold)
@@ -57,11 +57,6 @@ def _add(branch: Tree, part: Line | ModuleTree, inside: ModuleTree, *, depth: in
         _grow(branch.add(_title(part)), part, depth=None if depth is None else depth - 1, fold=fold)
 
 
-def _fold(first: ModuleTree, others: list[ModuleTree]) -> Text:
-    names = others[0].name if len(others) == 1 else f"{others[0].name} to {others[-1].name}"
-    return Text(names, style="bold").append(f"  the same as {first.name}", style="not bold dim")
-
-
 def _title(module: ModuleTree) -> Text:
     inside = list(module.walk())
     weights = sum(line.parameters for line in inside)
@@ -74,17 +69,11 @@ def _line(line: Line, inside: ModuleTree) -> Text:
     module = line.module_path.removeprefix(inside.path).removeprefix(".")
     result = Text().append(f"{module}  " if module else "", style="bold").append_text(_operation(line))
     result.append(f"  {line.shape}")
-    result.append("".join(f"  {item}" for item in _details(line)), style="dim")
+    weights = f"{number_text(line.parameters)} weights" if line.parameters else ""
+    result.append("".join(f"  {detail}" for detail in (line.attributes, weights) if detail), style="dim")
     if line.rule:
         result.append(f"  by {line.rule}", style="green")
     return result
-
-
-def _details(line: Line) -> Iterator[str]:
-    if line.attributes:
-        yield line.attributes
-    if line.parameters:
-        yield f"{number_text(line.parameters)} weights"
 
 
 def _operation(line: Line) -> Text:
