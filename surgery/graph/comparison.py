@@ -45,6 +45,8 @@ def sample(model: nn.Module, example: Tensor) -> Sample | None:
     tensor = next((item for module in model.modules() for item in _tensors(module.__dict__)), example)
     if tensor.device.type == "meta":
         return None
+    # Normal images reach both sides of a ReLU. Some models accept images in [0, 1] only. Zeros come last, because most
+    # mistakes vanish there.
     *others, zeros = _candidates(example, tensor.device)
     for images in others:
         with contextlib.suppress(Exception):
@@ -68,7 +70,11 @@ def check_agreement(graph: Graph, model: nn.Module, expected: Sample) -> None:
     largest output in float32): the graph writes attention out and `torch.export` decomposes operations, which rounds
     differently. NaN has to be in the same places in both.
     """
-    tolerance = _tolerance(graph, expected)
+    # The square root leaves room for the rounding of deep networks, and a wrong operation is far above it.
+    used = [node.meta["dtype"] for node in graph.graph.nodes]
+    used += [item.dtype for item in expected.outputs if isinstance(item, Tensor)]
+    floating = [dtype for dtype in used if dtype is not None and (dtype.is_floating_point or dtype.is_complex)]
+    tolerance = max((torch.finfo(dtype).eps for dtype in floating), default=0.0) ** 0.5
     reason = _difference(_run_seeded(graph, expected.images, 0), expected.outputs, tolerance)
     if reason is not None:
         place, part = _parting(graph, model, expected, tolerance)
@@ -84,13 +90,14 @@ def evaluating_copy(model: nn.Module, *, share: bool) -> nn.Module:
     """A copy of the modules in evaluation mode; it shares the tensors with `model`, or has copies of them."""
     found = {id(tensor): tensor for module in model.modules() for tensor in _tensors(module.__dict__)}
     # `deepcopy` alone fails for tensors with a history, which some models keep in attributes.
-    memo: dict[int, Any] = found if share else {key: _cloned(tensor) for key, tensor in found.items()}
+    memo: dict[int, Any] = dict(found)
+    if not share:
+        for key, tensor in found.items():
+            clone = tensor.detach().clone()
+            is_parameter = isinstance(tensor, nn.Parameter)
+            memo[key] = nn.Parameter(clone, tensor.requires_grad) if is_parameter else clone
+    # The copy protects the model's mode and attributes from what a forward writes.
     return copy.deepcopy(model, memo).eval()
-
-
-def _cloned(tensor: Tensor) -> Tensor:
-    clone = tensor.detach().clone()
-    return nn.Parameter(clone, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else clone
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
@@ -119,20 +126,14 @@ def _candidates(example: Tensor, device: torch.device) -> Iterator[Tensor]:
 
 def _run_seeded(module: nn.Module, images: Tensor, seed: int) -> list[Any]:
     cuda = images.device.type == "cuda"
+    # Model and graph start from the same seed, so one that draws random numbers in evaluation mode can still agree.
+    # The fork restores the caller's generators afterwards.
     with torch.no_grad(), torch.random.fork_rng(devices=[images.device] if cuda else []):
         torch.default_generator.manual_seed(seed)
         if cuda:
             with torch.cuda.device(images.device):
                 torch.cuda.manual_seed(seed)
         return pytree.tree_leaves(module(images.clone()))  # a clone, as models may write into their input
-
-
-def _tolerance(graph: Graph, expected: Sample) -> float:
-    used = [node.meta["dtype"] for node in graph.graph.nodes] + [
-        item.dtype for item in expected.outputs if isinstance(item, Tensor)
-    ]
-    floating = [dtype for dtype in used if dtype is not None and (dtype.is_floating_point or dtype.is_complex)]
-    return max((torch.finfo(dtype).eps for dtype in floating), default=0.0) ** 0.5
 
 
 def _difference(found: list[Any], expected: list[Any], tolerance: float) -> str | None:
@@ -146,6 +147,7 @@ def _difference(found: list[Any], expected: list[Any], tolerance: float) -> str 
         elif (left.shape, left.dtype) != (right.shape, right.dtype):
             shapes = [f"{tuple(item.shape)} {item.dtype}" for item in (left, right)]
             return f"an output has shape {shapes[0]}, the model's has {shapes[1]}"
+        # `not <=` instead of `>`, so that a distance of NaN is a difference.
         elif not (distance := _distance(left, right)) <= tolerance:
             return f"an output differs by {distance:.2g} of the largest value"
     return None
@@ -155,6 +157,7 @@ def _distance(left: Tensor, right: Tensor) -> float:
     """The largest difference relative to the largest value of `right`; equal infinities are equal, and NaN in both."""
     if torch.equal(left, right):
         return 0.0
+    # In float64, because the difference of two float16 values can overflow.
     wide = torch.complex128 if left.is_complex() else torch.float64
     left, right = left.detach().cpu().to(wide), right.detach().cpu().to(wide)
     same = (left == right) | (left.isnan() & right.isnan())
@@ -166,12 +169,14 @@ def _distance(left: Tensor, right: Tensor) -> float:
 
 def _parting(graph: Graph, model: nn.Module, expected: Sample, tolerance: float) -> tuple[Place, str]:
     """The first module whose output no node of the graph computes, and the node that should."""
+    # All values are kept: the graph has no modules, so the outputs of a module are searched among its nodes.
     interpreter = fx.Interpreter(graph, garbage_collect_values=False)
     with torch.no_grad():
         interpreter.run(expected.images.clone())
 
     def results(path: str) -> list[Tensor]:
         """The values that the graph computes in a module and reads outside; all values if it has no node there."""
+        # A module's result is read outside of it; inner values could agree by chance.
         inside = [node for node in interpreter.env if _is_inside(node, path)]
         exits = [node for node in inside if not all(_is_inside(user, path) for user in node.users)]
         leaves = pytree.tree_leaves([interpreter.env[node] for node in exits or interpreter.env])
@@ -191,6 +196,7 @@ def _parting(graph: Graph, model: nn.Module, expected: Sample, tolerance: float)
     for path, module in subject.named_modules():
         module.register_forward_hook(lambda module, inputs, output, path=path: compare(path, output))
     _run_seeded(subject, expected.images, 0)
+    # Hooks run when a module ends, innermost first: the first parted path is the smallest module that differs.
     path = next(iter(parted), "")
     inside = [node for node in graph.graph.nodes if _is_inside(node, path)]
     where = f"module {path!r} ({type(subject.get_submodule(path)).__name__})" if path else type(subject).__name__

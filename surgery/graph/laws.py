@@ -28,11 +28,13 @@ def nonlinear(attributes: Attributes, dependent: Sequence[bool]) -> str | None:
 
 def product(attributes: Attributes, dependent: Sequence[bool]) -> str | None:
     """Multilinear: affine while at most one factor depends on the input."""
+    # `dependent` counts operands, so a value times itself has two factors, as it should.
     return "product of data-dependent values" if sum(dependent) > 1 else None
 
 
 def product_and_bias(attributes: Attributes, dependent: Sequence[bool]) -> str | None:
     """A product of the first two operands plus a third: convolutions and linear layers."""
+    # The bias is added, so it may depend on the input even where a factor does.
     return product(attributes, dependent[:2])
 
 
@@ -48,6 +50,7 @@ def power(attributes: Attributes, dependent: Sequence[bool]) -> str | None:
 
 def batch_norm(attributes: Attributes, dependent: Sequence[bool]) -> str | None:
     """Affine with fixed statistics; with those of the batch it divides by a standard deviation of its input."""
+    # A module without running statistics has this flag in evaluation mode too.
     if attributes["training"]:
         return "batch normalization with the statistics of the batch"
     return "statistics or scale depend on the input" if any(dependent[1:]) else None
@@ -55,6 +58,7 @@ def batch_norm(attributes: Attributes, dependent: Sequence[bool]) -> str | None:
 
 def instance_norm(attributes: Attributes, dependent: Sequence[bool]) -> str | None:
     """Affine only with running statistics."""
+    # torch's default is the other way round from batch norm: it uses the statistics of each image, in both modes.
     if attributes["use_input_stats"]:
         return "instance normalization with the statistics of the input"
     return "statistics or scale depend on the input" if any(dependent[1:]) else None
@@ -67,6 +71,7 @@ def dropout(attributes: Attributes, dependent: Sequence[bool]) -> str | None:
 
 def cast(attributes: Attributes, dependent: Sequence[bool]) -> str | None:
     """Affine between floating types; conversion to integers or booleans rounds."""
+    # A cast to a narrower floating type rounds as well; like all floating-point arithmetic it counts as exact here.
     dtype = attributes.get("dtype")
     if isinstance(dtype, torch.dtype) and not (dtype.is_floating_point or dtype.is_complex):
         return f"conversion to {dtype} rounds"
@@ -75,11 +80,13 @@ def cast(attributes: Attributes, dependent: Sequence[bool]) -> str | None:
 
 def selection(attributes: Attributes, dependent: Sequence[bool]) -> str | None:
     """Affine in the operand that is indexed, while the index (last operand) is fixed."""
+    # A fixed index is a linear selection of entries. An index computed from the input is a step function of it.
     return "data-dependent index" if dependent[-1] else None
 
 
 def choice(attributes: Attributes, dependent: Sequence[bool]) -> str | None:
     """`where(condition, a, b)`: affine while the condition is fixed."""
+    # Both branches may depend on the input: a fixed mask selects entries of either, which is affine in the pair.
     return "data-dependent condition" if dependent[0] else None
 
 

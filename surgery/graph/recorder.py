@@ -53,21 +53,26 @@ class Recorder(fx.Tracer):
 
     def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> fx.Graph:
         named = [*root.named_parameters(remove_duplicate=False), *root.named_buffers(remove_duplicate=False)]
+        # Reversed, so that a tied tensor has the name under which the model lists it first.
         self.tensor_names = {id(tensor): name for name, tensor in reversed(named)}
         return super().trace(root, concrete_args)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        # fx keeps the modules of torch.nn as opaque calls, each of which would need a translation of its own. Inside
+        # them are functions, and the vocabulary knows functions.
         return False
 
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         form = FUNCTIONAL_FORMS.get(type(m))
+        # Hooks may change inputs or outputs, and a functional form would not call them.
         if form is not None and not (m._forward_hooks or m._forward_pre_hooks):
             return super().call_module(m, lambda *a, **k: form(m, *a, **k), args, kwargs)
         return super().call_module(m, forward, args, kwargs)
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, fx.Proxy]) -> Any:
+        # By identity: a model may read a tensor through a list or another module, where its path is unknown.
         name = self.tensor_names.get(id(attr_val)) if isinstance(attr_val, torch.Tensor) else None
         if name is None:
             return attr_val
@@ -80,19 +85,18 @@ class Recorder(fx.Tracer):
         if kind == "call_function" and not is_torch_function(target):
             return target(*args, **kwargs)  # a function that `fx.wrap` hides: record its calls instead
         if self.values and kind == "call_method" and target in _CREATIONS and not any(map(_has_proxy, args[1:])):
-            return self._created(target, *args, **kwargs)
+            # A real tensor where no size depends on the batch, because models write into it.
+            like, *sizes = args
+            settings = {key: value for key, value in kwargs.items() if key not in ("dtype", "device")}
+            dtype = kwargs.get("dtype") or like.node.meta["twins"][0].dtype
+            return _CREATIONS[target](*sizes, dtype=dtype, device=self.device, **settings)
         proxy = super().create_proxy(kind, target, args, kwargs, *rest, **more)
         if self.values and kind.startswith("call"):
             value = proxy.node.meta["twins"]
+            # A plain number instead of a proxy lets the model branch on it, index lists with it and print it.
             if shapes.is_constant(value):
                 return value[0]
         return proxy
-
-    def _created(self, target: str, like: fx.Proxy, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """A real tensor for `like.new_zeros(size)` if no size depends on the batch: models write into it."""
-        dtype = kwargs.pop("dtype", None) or like.node.meta["twins"][0].dtype
-        kwargs.pop("device", None)
-        return _CREATIONS[target](*args, dtype=dtype, device=self.device, **kwargs)
 
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
         node = super().create_node(*args, **kwargs)
@@ -106,7 +110,7 @@ class Recorder(fx.Tracer):
 
     def to_bool(self, obj: fx.Proxy) -> bool:
         if not self.values:
-            return super().to_bool(obj)
+            return super().to_bool(obj)  # raises fx's error, which sends `trace` to the next rung
         first, second = obj.node.meta["twins"]
         if isinstance(first, torch.Tensor):
             raise UnsupportedError("a branch depends on the values of a tensor")
@@ -158,6 +162,7 @@ class KnownProxy(RecordingProxy):
         }
 
     def __getattr__(self, k: str) -> Any:
+        # Through `__dict__`, because a lookup of `_known` before `__init__` has set it would recurse.
         known = self.__dict__.get("_known", {})
         return known[k] if k in known else super().__getattr__(k)
 
@@ -167,6 +172,7 @@ class ValueProxy(RecordingProxy):
 
     def __getattr__(self, k: str) -> Any:
         first, second = self.node.meta["twins"]
+        # Sizes that are the same for both batches are numbers; the batch itself is recorded, so it is free later.
         if k == "shape" and isinstance(first, torch.Tensor):
             sizes = zip(first.shape, second.shape, strict=True)
             return tuple(a if a == b else self.size(i) for i, (a, b) in enumerate(sizes))
@@ -187,7 +193,15 @@ def evaluate(node: fx.Node, root: nn.Module, input_twins: shapes.Twins) -> shape
     if node.op == "placeholder":
         return input_twins
     if node.op == "get_attr":
-        return shapes.of_tensor(_stored(root, str(node.target)))
+        # Look the tensor up without `getattr`, which is patched while recording.
+        *modules, name = str(node.target).split(".")
+        owner: Any = root
+        for part in modules:
+            owner = owner._modules[part]
+        for table in (owner._parameters, owner._buffers, owner.__dict__):
+            if name in table:
+                return shapes.of_tensor(table[name])
+        raise UnsupportedError(f"the attribute {node.target!r} is not a tensor of the model")
     return run_raw(node, twins_of(node.args), twins_of(node.kwargs))
 
 
@@ -196,18 +210,6 @@ def _length(node: fx.Node) -> int:
     if first != second:
         raise shapes.BatchDependentError("the length of a batch is used as a plain number")
     return first
-
-
-def _stored(root: nn.Module, path: str) -> torch.Tensor:
-    """Look a tensor up without `getattr`, which is patched while recording."""
-    *modules, name = path.split(".")
-    owner: Any = root
-    for part in modules:
-        owner = owner._modules[part]
-    for table in (owner._parameters, owner._buffers, owner.__dict__):
-        if name in table:
-            return table[name]
-    raise UnsupportedError(f"the attribute {path!r} is not a tensor of the model")
 
 
 def run_raw(node: fx.Node, args: shapes.Twins, kwargs: shapes.Twins) -> shapes.Twins:
@@ -223,6 +225,7 @@ def _method(name: str) -> Callable[..., Any]:
 
 
 def _users_line() -> tuple[str | None, int | None]:
+    # The innermost line of the model's own code: a user can act on it, and not on a line of torch.
     frame: FrameType | None = sys._getframe(2)
     while frame is not None:
         if not frame.f_code.co_filename.startswith(_NOT_THE_USERS):

@@ -38,7 +38,17 @@ def save_graph(graph: Graph, path: str | Path) -> None:
     Raises InputError where the folder cannot be written.
     """
     tensors = {name: tensor.detach().contiguous() for name, tensor in graph.tensors().items()}
-    kept, aliases = _without_aliases(tensors)
+    # safetensors refuses shared memory: tied tensors are written once, the others as names for the first.
+    first: dict[tuple[int, tuple[int, ...]], str] = {}
+    kept: dict[str, torch.Tensor] = {}
+    aliases: dict[str, str] = {}
+    for name, tensor in tensors.items():
+        key = (tensor.data_ptr(), tuple(tensor.shape))
+        if tensor.numel() and key in first:  # empty tensors share the null address without being tied
+            aliases[name] = first[key]
+        else:
+            first[key] = name
+            kept[name] = tensor
     header: dict[str, Any] = {
         "format": FORMAT,
         "version": VERSION,
@@ -66,7 +76,7 @@ def load_graph(path: str | Path) -> Graph:
     try:
         with safe_open(str(file), framework="pt") as reader:
             header = json.loads((reader.metadata() or {}).get("surgery", "null"))
-            _check_header(file, header)
+            _check_header(file, header)  # before the tensors: a large foreign file is refused without reading it
             tensors = {name: reader.get_tensor(name) for name in reader.keys()}  # noqa: SIM118  # no iterator
         graph = _decode(header, tensors)
         finding = header.get("finding")
@@ -79,23 +89,9 @@ def load_graph(path: str | Path) -> Graph:
 
 def _digest(header: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], finding: Finding) -> str:
     """Binds a finding to everything that decides what the graph computes."""
+    # Log and model name are left out: they say where the graph comes from, and do not change a result.
     decisive = {key: header[key] for key in ("input_shape", "aliases", "nodes")}
     return content_digest(decisive | {"finding": finding}, tensors.items())
-
-
-def _without_aliases(tensors: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """Tied tensors are written once; the others are remembered as names for the first."""
-    first: dict[tuple[int, tuple[int, ...]], str] = {}
-    kept: dict[str, torch.Tensor] = {}
-    aliases: dict[str, str] = {}
-    for name, tensor in tensors.items():
-        key = (tensor.data_ptr(), tuple(tensor.shape))
-        if tensor.numel() and key in first:
-            aliases[name] = first[key]
-        else:
-            first[key] = name
-            kept[name] = tensor
-    return kept, aliases
 
 
 def _encode_node(node: fx.Node) -> dict[str, Any]:
@@ -121,7 +117,7 @@ def _encode(value: Any) -> Any:
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, float):
-        return {"float": value.hex()}
+        return {"float": value.hex()}  # exact, and JSON has no infinity or NaN
     if isinstance(value, fx.Node):
         return {"node": value.name}
     if isinstance(value, tuple):
@@ -159,6 +155,7 @@ def _decode(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Graph:
     input_shape = tuple(header["input_shape"])
     builder = Builder()
     nodes: dict[str, fx.Node] = {}
+    # The builder computes kinds and shapes again instead of believing the file.
     for entry in header["nodes"]:
         nodes[entry["name"]] = _decode_node(entry, nodes, builder, owned, input_shape)
     return Graph(
@@ -167,7 +164,11 @@ def _decode(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Graph:
         input_shape=input_shape,
         rung=header["rung"],
         model_name=_identifier(header["model"]),
-        log=tuple(_decode_edit(entry) for entry in header["log"]),
+        # JSON has lists only, and an edit holds tuples of pairs.
+        log=tuple(
+            Edit(**{**entry, **{key: tuple(map(tuple, entry[key])) for key in ("removed", "added")}})
+            for entry in header["log"]
+        ),
     )
 
 
@@ -187,7 +188,10 @@ def _decode_node(
     if operation == "input":
         return builder.input(name, input_shape, _decode_value(entry["dtype"], nodes))
     if operation == "parameter":
-        return builder.parameter(_path(entry["target"]), tensors[entry["target"]], label=name)
+        # The path ends up in generated code, which must not run what a file says.
+        if not TENSOR_PATH.fullmatch(entry["target"]):
+            raise UnsupportedError(f"{entry['target']!r} is not the name of a tensor")
+        return builder.parameter(entry["target"], tensors[entry["target"]], label=name)
     if operation == "output":
         return builder.output(operands[0])
     if operation in OPERATIONS:
@@ -197,6 +201,8 @@ def _decode_node(
 
 def _overload(name: str) -> Any:
     """An ATen overload by name; only those whose first argument is a tensor, which none that touch files has."""
+    # The name comes from the file. Only `aten` is looked up, never another namespace or a Python attribute.
+    # `aten.from_file` reads any path, for example, and its first argument is text.
     found = re.fullmatch(r"aten\.(\w+)\.(\w+)", name)
     packet = getattr(torch.ops.aten, found[1], None) if found else None
     overload = getattr(packet, found[2], None) if found and packet else None
@@ -211,12 +217,6 @@ def _identifier(name: str) -> str:
     if not isinstance(name, str) or not name.isidentifier():
         raise UnsupportedError(f"{name!r} is not a name")
     return name
-
-
-def _path(path: str) -> str:
-    if not TENSOR_PATH.fullmatch(path):
-        raise UnsupportedError(f"{path!r} is not the name of a tensor")
-    return path
 
 
 def _decode_value(value: Any, nodes: Mapping[str, fx.Node]) -> Any:
@@ -237,12 +237,8 @@ def _decode_value(value: Any, nodes: Mapping[str, fx.Node]) -> Any:
         return Ellipsis
     if kind == "device":
         return torch.device(content)
+    # A lookup in torch by a name from the file: the result is returned only if it is a constant, never a function.
     decoded = getattr(torch, content, None)
     if kind != "torch" or not isinstance(decoded, _TORCH_VALUES):
         raise UnsupportedError(f"unknown value {value!r}")
     return decoded
-
-
-def _decode_edit(entry: dict[str, Any]) -> Edit:
-    pairs = {key: tuple(tuple(pair) for pair in entry[key]) for key in ("removed", "added")}
-    return Edit(**{**entry, **pairs})

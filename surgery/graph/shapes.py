@@ -25,18 +25,22 @@ class BatchDependentError(Exception):
 
 def of_input(input_shape: tuple[int, ...], dtype: torch.dtype) -> Twins:
     """The twins of an input of `input_shape` (without the batch)."""
+    # Meta tensors run torch's own shape functions without memory or arithmetic, so a large model costs no more than a
+    # small one. Symbolic sizes of torch would turn comparisons of sizes into guards, which can fix the batch size.
     first, second = (torch.empty((batch, *input_shape), dtype=dtype, device="meta") for batch in BATCHES)
     return first, second
 
 
 def of_tensor(tensor: torch.Tensor) -> Twins:
     """The twins of a parameter or buffer: the same for both batches."""
+    # With its strides: whether a `view` is allowed depends on them.
     twin = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
     return twin, twin
 
 
 def run(function: Callable[..., Any], args: tuple[Twins, ...], kwargs: dict[str, Twins]) -> Twins:
     """Call `function` once for each batch on the twins of its arguments."""
+    # The device context sends tensors that the call creates, such as those of `arange`, to the meta device too.
     with torch.no_grad(), torch.device("meta"):
         first, second = (
             function(*[arg[i] for arg in args], **{key: value[i] for key, value in kwargs.items()})
@@ -49,6 +53,7 @@ def is_constant(twins: Twins) -> bool:
     """True for plain values (no tensors) that are the same for both batches."""
     first, second = twins
     leaves = pytree.tree_leaves(first) + pytree.tree_leaves(second)
+    # A device is excluded: here it is "meta", and only the graph knows the device on which it will run.
     return not any(isinstance(leaf, (torch.Tensor, torch.device)) for leaf in leaves) and bool(first == second)
 
 
@@ -56,6 +61,8 @@ def size_text(first: int, second: int) -> int | str:
     """Write a size that is `first` and `second` for the two batches: a number, or a multiple of N plus a number."""
     if first == second:
         return first
+    # Two batch sizes determine a line. A size that is quadratic in the batch would be misread; a network that computes
+    # each image on its own has none.
     slope, remainder = divmod(second - first, BATCHES[1] - BATCHES[0])
     offset = first - slope * BATCHES[0]
     text = "N" if slope == 1 else f"{slope}*N"
