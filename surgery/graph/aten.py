@@ -14,6 +14,7 @@ AtenReader = Callable[[Builder, dict[str, Any]], Any]
 
 def _convolution(builder: Builder, named: dict[str, Any]) -> Any:
     """The one convolution of decomposed programs as `conv1d`, `conv2d`, ... or `conv_transpose2d`."""
+    # One overload for all ranks and both directions; the length of the stride is the only trace of the rank.
     rank = len(named["stride"])
     name = f"conv_transpose{rank}d" if named["transposed"] else f"conv{rank}d"
     attributes = {key: named[key] for key in OPERATIONS[name].attributes}
@@ -38,16 +39,9 @@ def _native_layer_norm(builder: Builder, named: dict[str, Any]) -> Any:
     return builder.call("layer_norm", operands, attributes)
 
 
-def _embedding(builder: Builder, named: dict[str, Any]) -> Any:
-    return builder.call("embedding", [named["indices"], named["weight"]], {})
-
-
-def _pad(builder: Builder, named: dict[str, Any]) -> Any:
-    return builder.call("pad", [named["self"]], {"pad": named["pad"], "value": named.get("value")})
-
-
 def _upsample(mode: str) -> AtenReader:
     def read(builder: Builder, named: dict[str, Any]) -> Any:
+        # The overloads with and without `.vec` differ in names: `self` or `input`, and scales that may be missing.
         attributes = {"size": named.get("output_size"), "scale_factor": named.get("scale_factors"), "mode": mode}
         if "align_corners" in named:
             attributes["align_corners"] = named["align_corners"]
@@ -67,8 +61,11 @@ ATEN_READERS: Mapping[str, AtenReader] = {
     "_native_batch_norm_legit_no_training": _first_output(_batch_norm),
     "_native_batch_norm_legit": _first_output(_batch_norm),
     "native_layer_norm": _first_output(_native_layer_norm),
-    "embedding": _embedding,
-    "constant_pad_nd": _pad,
+    # ATen has the weight first, `F.embedding` the indices.
+    "embedding": lambda builder, named: builder.call("embedding", [named["indices"], named["weight"]], {}),
+    "constant_pad_nd": lambda builder, named: builder.call(
+        "pad", [named["self"]], {"pad": named["pad"], "value": named.get("value")}
+    ),
     "upsample_nearest2d": _upsample("nearest"),
     "upsample_bilinear2d": _upsample("bilinear"),
     "upsample_bicubic2d": _upsample("bicubic"),

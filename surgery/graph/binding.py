@@ -156,6 +156,7 @@ def call(builder: Builder, operation: Operation, bound: dict[str, Any]) -> fx.No
     """Split named arguments into operands and attributes and append the call."""
     if operation.operands and operation.operands[0] not in bound and "input" in bound:
         bound[operation.operands[0]] = bound.pop("input")
+    # What is left after the operands has to be an attribute: an argument is never dropped without being known.
     operands = [bound.pop(name, None) for name in operation.operands]
     attributes: dict[str, Any] = {}
     for key, value in bound.items():
@@ -168,11 +169,8 @@ def call(builder: Builder, operation: Operation, bound: dict[str, Any]) -> fx.No
 
 def gathered(items: tuple[Any, ...]) -> Any:
     """`(2, 3)` from either `(2, 3)` or `((2, 3),)`."""
-    return items[0] if len(items) == 1 and not isinstance(items[0], (int, fx.Node)) else _sizes(items)
-
-
-def _sizes(items: tuple[Any, ...]) -> Any:
-    """A single node may be a whole `torch.Size`; several are numbers."""
-    if len(items) == 1 and isinstance(items[0], fx.Node) and not isinstance(items[0].meta["twins"][0], int):
-        return items[0]
-    return tuple(items)
+    only = items[0] if len(items) == 1 else None
+    if only is None or isinstance(only, int):
+        return tuple(items)
+    # A single node may be a number or a whole `torch.Size`.
+    return tuple(items) if isinstance(only, fx.Node) and isinstance(only.meta["twins"][0], int) else only

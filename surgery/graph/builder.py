@@ -60,6 +60,7 @@ class Builder:
 
     def parameter(self, path: str, tensor: torch.Tensor, *, label: str | None = None) -> fx.Node:
         """Read the tensor called `path`; it becomes part of the graph's tensors."""
+        # One node for each tensor, so that its readers are all the call sites that share it.
         if path not in self.parameters:
             self.tensors[path] = tensor
             node = self.graph.create_node("get_attr", path, name=label)
@@ -79,6 +80,7 @@ class Builder:
             raise UnsupportedError(f"{name} takes {', '.join(operation.operands)}, but got {len(operands)} operands")
         arguments = (*operands, *(None,) * (len(operation.operands) - len(operands)))
         keywords = complete_attributes(operation, attributes)
+        # Running the operation is also the check that shapes and attributes fit together.
         value = shapes.run(
             operation.function, tuple(map(twins_of, arguments)), {k: twins_of(v) for k, v in keywords.items()}
         )
@@ -151,6 +153,7 @@ def complete_attributes(operation: Operation, attributes: Mapping[str, Any]) -> 
         raise UnsupportedError(f"{operation.name} needs the attribute {missing[0]!r}")
     if operation.rank is not None:
         merged = {key: _spread(value, operation.rank) if key in _SPATIAL else value for key, value in merged.items()}
+    # torch's default stride of a pool is its kernel size; written out, a rule can match it.
     if "kernel_size" in merged and merged.get("stride", 0) in (None, ()):
         merged["stride"] = merged["kernel_size"]
     return merged

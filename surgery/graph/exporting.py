@@ -32,15 +32,11 @@ def check_export(path: str | Path) -> None:
         raise InputError(f"{path}: unknown format {path.suffix!r}", hint=f"known are {', '.join(WRITERS)}")
     check_writable(path)
     if path.suffix == ".onnx":
-        _check_onnx()
-
-
-def _check_onnx() -> None:
-    try:
-        import onnx  # noqa: F401  # an extra
-        import onnxscript  # noqa: F401
-    except ImportError:
-        raise InputError("writing ONNX needs an extra", hint="pip install 'model-surgery[onnx]'") from None
+        try:
+            import onnx  # noqa: F401  # an extra
+            import onnxscript  # noqa: F401
+        except ImportError:
+            raise InputError("writing ONNX needs an extra", hint="pip install 'model-surgery[onnx]'") from None
 
 
 def _write_pt2(graph: Graph, path: Path) -> None:

@@ -76,12 +76,15 @@ class _Normalizer:
             return self.builder.output(args[0])
         if node.op == "call_module":
             raise UnsupportedError(f"call of the module {node.target}")
-        if _is_assertion(node):
+        # Assertions hold for both twins or fail while recording; the graph has no place for them.
+        called = getattr(node.target, "__name__", str(node.target))
+        if node.op == "call_function" and ("_assert" in called or called.startswith("sym_constrain")):
             return None
         if _may_be_plain(node):
             value = run_raw(node, twins_of(args), twins_of(kwargs))
             if shapes.is_constant(value):
                 return value[0]
+        # Before the call is respelled, because normal form has no in-place mark.
         overwritten = args[0] if is_in_place(node) else None
         result = respell(self.builder, node, args, dict(kwargs))
         if isinstance(result, fx.Node) and result not in self.memory:
@@ -114,6 +117,7 @@ class _Normalizer:
         if (result.meta["shape"], result.meta["dtype"]) != (overwritten.meta["shape"], overwritten.meta["dtype"]):
             raise UnsupportedError("an in-place operation whose result has another shape or dtype than its tensor")
         memory = self.memory.get(overwritten) or _Memory(base=overwritten, parts={})
+        # Readers so far read the old value, which is right; only traced nodes with later readers matter.
         for other, value in list(self.values.items()):
             if not isinstance(value, fx.Node) or all(self.order[user] <= self.order[node] for user in other.users):
                 continue
@@ -138,11 +142,6 @@ class _Memory:
     def overlaps(self, other: _Memory) -> bool:
         apart = any(other.parts.get(split, position) != position for split, position in self.parts.items())
         return self.base is other.base and not apart
-
-
-def _is_assertion(node: fx.Node) -> bool:
-    name = getattr(node.target, "__name__", str(node.target))
-    return node.op == "call_function" and ("_assert" in name or name.startswith("sym_constrain"))
 
 
 def _may_be_plain(node: fx.Node) -> bool:
@@ -184,6 +183,7 @@ def _last_frame(stack_trace: str | None) -> tuple[str | None, int | None]:
 
 def remove_dead_code(graph: fx.Graph) -> None:
     """Erase the nodes without readers, except inputs and outputs."""
+    # From the end, so that the inputs of an erased node have lost their reader when their turn comes.
     for node in reversed(list(graph.nodes)):
         if not node.users and node.op in ("call_function", "get_attr"):
             graph.erase_node(node)

@@ -23,6 +23,7 @@ def _get_attribute(builder: Builder, args: tuple[Any, ...], kwargs: dict[str, An
         return value
     if name in ("T", "mT") and twins_of(value)[0].dim() == 2:
         return builder.call("transpose", [value], {"dim0": -2, "dim1": -1})
+    # The named tuples of `max` and `topk`: fields by identity, because equal tensors are compared element by element.
     first = twins_of(value)[0]
     if isinstance(first, tuple) and hasattr(first, name):
         position = [item is getattr(first, name) for item in first].index(True)
@@ -58,10 +59,6 @@ def _scaled_sum(name: str) -> Reader:
         return builder.call(name, [left, scaled], {})
 
     return read
-
-
-def _reversed_sub(builder: Builder, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    return _scaled_sum("sub")(builder, (args[1], args[0]), kwargs)
 
 
 def _divide(builder: Builder, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -102,6 +99,7 @@ def _einsum(builder: Builder, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
 def _extremum(name: str) -> Reader:
     def read(builder: Builder, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         bound = bind(name, ["input", "dim", "keepdim"], args, kwargs)
+        # `torch.max` is three functions: of all elements, along a dimension, and of two tensors.
         if "other" in bound or isinstance(bound.get("dim"), fx.Node):
             return builder.call(f"{name}imum", [bound["input"], bound.get("other", bound.get("dim"))], {})
         if "dim" in bound:
@@ -115,6 +113,7 @@ def _spread_of(name: str) -> Reader:
     """`var` and `std`: older spellings have `unbiased`, newer ones `correction`."""
 
     def read(builder: Builder, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        # `var(x, True)` has `unbiased` where `var(x, 1)` has the dimension, and booleans are integers in Python.
         flag = len(args) > 2 or (len(args) > 1 and isinstance(args[1], bool))
         order = ["input", "unbiased"] if flag and len(args) == 2 else ["input", "dim", "unbiased", "keepdim"]
         bound = bind(name, order, args, kwargs)
@@ -194,10 +193,6 @@ def _softmax(name: str) -> Reader:
     return read
 
 
-def _transposed(builder: Builder, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    return builder.call("transpose", [args[0]], {"dim0": 0, "dim1": 1})
-
-
 def _moved(builder: Builder, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     sources, targets = ([item] if isinstance(item, int) else list(item) for item in args[1:3])
     rank = twins_of(args[0])[0].dim()
@@ -215,6 +210,7 @@ def _index_put_free(builder: Builder, args: tuple[Any, ...], kwargs: dict[str, A
 
 
 def _square_root(builder: Builder, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    # `math.sqrt` and `torch.sqrt` have one name here; the first reads a size, as attention does for its scale.
     if isinstance(args[0], fx.Node) and isinstance(args[0].meta["twins"][0], torch.Tensor):
         return builder.call("sqrt", [args[0]], {})
     raise UnsupportedError("the square root of a number that depends on the batch")
@@ -226,7 +222,7 @@ READERS: Mapping[str, Reader] = {
     "getitem": _get_item,
     "add": _scaled_sum("add"),
     "sub": _scaled_sum("sub"),
-    "rsub": _reversed_sub,
+    "rsub": lambda builder, args, kwargs: _scaled_sum("sub")(builder, (args[1], args[0]), kwargs),
     "div": _divide,
     "addmm": _add_product,
     "baddbmm": _add_product,
@@ -256,12 +252,12 @@ READERS: Mapping[str, Reader] = {
     "new_zeros": _new("zeros"),
     "new_ones": _new("ones"),
     "new_full": _new("full"),
-    "new_empty": _new("zeros"),
+    "new_empty": _new("zeros"),  # what the memory held before is no value that a model may rely on
     "zeros": _create("zeros"),
     "ones": _create("ones"),
     "full": _create("full"),
     "arange": _arange,
-    "t": _transposed,
+    "t": lambda builder, args, kwargs: builder.call("transpose", [args[0]], {"dim0": 0, "dim1": 1}),
     "movedim": _moved,
     "moveaxis": _moved,
     "index": _index_put_free,

@@ -95,6 +95,7 @@ def _activations() -> list[Operation]:
         function = getattr(F, name, None) or getattr(torch, name)
         return define(name, function, operands, f"activation {kinds}", laws.nonlinear, **attributes)
 
+    # ReLU is linear in every region, and still not affine: the region depends on the input.
     return [
         *[
             activation(name)
@@ -186,12 +187,11 @@ def _normalizations() -> list[Operation]:
     ]
 
 
-def _dropouts() -> list[Operation]:
-    names = ("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout")
-    return [
-        define(name, getattr(F, name), "input", "stochastic", laws.dropout, view=True, p=0.5, training=REQUIRED)
-        for name in names
-    ]
+# Views, because dropout returns its input itself outside training.
+_DROPOUTS = [
+    define(name, getattr(F, name), "input", "stochastic", laws.dropout, view=True, p=0.5, training=REQUIRED)
+    for name in ("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout")
+]
 
 
 def _products() -> list[Operation]:
@@ -199,6 +199,7 @@ def _products() -> list[Operation]:
         define("linear", F.linear, "input weight bias?", "matrix_product", laws.product_and_bias),
         define("bilinear", F.bilinear, "input1 input2 weight bias?", "matrix_product", laws.product),
         define("matmul", torch.matmul, "input other", "matrix_product", laws.product),
+        # A permutation of one tensor, as in "ij->ji", shares its memory, so all forms count as views.
         define("einsum", functions.einsum, "operands", "matrix_product", laws.product, view=True, equation=REQUIRED),
         define(
             "scaled_dot_product_attention",
@@ -211,6 +212,7 @@ def _products() -> list[Operation]:
             scale=None,
             enable_gqa=False,
         ),
+        # Linear in the weight, but its input are indices: a lookup by values of the input is a step function.
         define("embedding", F.embedding, "input weight", "indexing", laws.nonlinear, padding_idx=None),
     ]
 
@@ -228,6 +230,7 @@ def _arithmetic() -> list[Operation]:
         binary("sub", operator.sub, laws.affine),
         binary("mul", operator.mul, laws.product, commutes=True),
         binary("div", operator.truediv, laws.quotient),
+        # Rounding makes these step functions, although they look like a quotient and a difference.
         binary("floor_divide", operator.floordiv, laws.nonlinear),
         binary("remainder", operator.mod, laws.nonlinear),
         binary("maximum", torch.maximum, laws.nonlinear, commutes=True),
@@ -279,6 +282,7 @@ def _reductions() -> list[Operation]:
         define("min_dim", torch.min, "input", "reduction", laws.nonlinear, dim=REQUIRED, keepdim=False),
         define("argmax", torch.argmax, "input", "reduction", laws.nonlinear, dim=None, keepdim=False),
         define("topk", torch.topk, "input", "reduction", laws.nonlinear, k=REQUIRED, dim=-1),
+        # A product with a fixed triangular matrix of ones.
         define("cumsum", torch.cumsum, "input", "reduction", laws.affine, dim=REQUIRED, dtype=None),
     ]
 
@@ -299,6 +303,7 @@ def _structure() -> list[Operation]:
         view("squeeze", functions.squeeze, dim=None),
         view("unsqueeze", torch.unsqueeze, dim=REQUIRED),
         view("expand", torch.Tensor.expand, size=REQUIRED),
+        # Returns its input itself where the layout fits, so it may be a view.
         view("contiguous", torch.Tensor.contiguous, memory_format=torch.contiguous_format),
         view("narrow", torch.narrow, dim=REQUIRED, start=REQUIRED, length=REQUIRED),
         view("select", torch.select, dim=REQUIRED, index=REQUIRED),
@@ -306,6 +311,7 @@ def _structure() -> list[Operation]:
         view("unfold", torch.Tensor.unfold, dimension=REQUIRED, size=REQUIRED, step=REQUIRED),
         view("diagonal", torch.diagonal, offset=0, dim1=0, dim2=1),
         define("getitem", functions.getitem, "input", "indexing", laws.affine, view=True, index=REQUIRED),
+        # Only the shape of the second operand is read, so its values may depend on the input.
         define("expand_as", torch.Tensor.expand_as, "input other", "reshaping", laws.affine, reads=1, view=True),
         define("view_as", torch.Tensor.view_as, "input other", "reshaping", laws.affine, reads=1, view=True),
         move("clone", torch.clone, memory_format=torch.preserve_format),
@@ -316,12 +322,14 @@ def _structure() -> list[Operation]:
         move("repeat", torch.Tensor.repeat, repeats=REQUIRED),
         move("tile", torch.tile, dims=REQUIRED),
         move("repeat_interleave", torch.repeat_interleave, repeats=REQUIRED, dim=None),
+        # All modes copy entries or insert constants, hence affine and not linear.
         move("pad", F.pad, pad=REQUIRED, mode="constant", value=None),
         move("pixel_shuffle", F.pixel_shuffle, upscale_factor=REQUIRED),
         move("pixel_unshuffle", F.pixel_unshuffle, downscale_factor=REQUIRED),
         move("channel_shuffle", F.channel_shuffle, groups=REQUIRED),
         move("im2col", F.unfold, kernel_size=REQUIRED, dilation=1, padding=0, stride=1),
         move("col2im", F.fold, output_size=REQUIRED, kernel_size=REQUIRED, dilation=1, padding=0, stride=1),
+        # Every mode is a weighted sum of pixels with weights that depend on positions only.
         move(
             "interpolate",
             functions.interpolate,
@@ -345,6 +353,7 @@ def _structure() -> list[Operation]:
 
 
 def _shapes_and_constants() -> list[Operation]:
+    # Reading no operand makes a result constant: sizes and fills do not depend on the values of the input.
     def shape(name: str, function: Callable[..., Any], kinds: str = "shape_query", **attributes: Any) -> Operation:
         return define(name, function, "input", kinds, laws.affine, reads=0, **attributes)
 
@@ -376,21 +385,20 @@ def _shapes_and_constants() -> list[Operation]:
     ]
 
 
-def _table(*groups: list[Operation]) -> Mapping[str, Operation]:
-    return MappingProxyType({operation.name: operation for group in groups for operation in group})
-
-
-OPERATIONS = _table(
+_GROUPS = (
     _convolutions(),
     _pools(),
     _activations(),
     _normalizations(),
-    _dropouts(),
+    _DROPOUTS,
     _products(),
     _arithmetic(),
     _reductions(),
     _structure(),
     _shapes_and_constants(),
+)
+OPERATIONS: Mapping[str, Operation] = MappingProxyType(
+    {operation.name: operation for group in _GROUPS for operation in group}
 )
 """Every operation by name."""
 

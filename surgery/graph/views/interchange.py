@@ -24,17 +24,16 @@ def to_dot(graph: Described) -> str:
         '  node [shape=box style="rounded,filled" fontname="monospace"];',
     ]
     for number, (part, members) in enumerate(parts.items()):
-        nodes = [f"    {_dot_node(line)}" for line in members]
+        nodes: list[str] = []
+        for line in members:
+            ink = KIND_INKS.get(line.kind, GRAY)
+            label = "\n".join(text for text in (line.operation, line.attributes, line.shape, line.module_path) if text)
+            colors = f'fillcolor="{ink.fill}" color="{ink.stroke}"'
+            nodes.append(f"    {_quoted(line.name)} [label={_quoted(label)} {colors}];")
         cluster = [f"  subgraph cluster_{number} {{", f"    label={_quoted(part)};", *nodes, "  }"]
         text += cluster if part and len(members) > 1 else nodes
     text += [f"  {_quoted(source)} -> {_quoted(line.name)};" for line in everything for source in line.reads]
     return "\n".join([*text, "}", ""])
-
-
-def _dot_node(line: Line) -> str:
-    ink = KIND_INKS.get(line.kind, GRAY)
-    label = "\n".join(part for part in (line.operation, line.attributes, line.shape, line.module_path) if part)
-    return f'{_quoted(line.name)} [label={_quoted(label)} fillcolor="{ink.fill}" color="{ink.stroke}"];'
 
 
 def _quoted(text: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import fx
 
@@ -27,24 +27,20 @@ def to_networkx(graph: Described, *, parameters: bool = False) -> networkx.Multi
     )
     for node in graph.graph.nodes:
         if node.op != "get_attr" or parameters:
-            result.add_node(node.name, **_describe(node))
+            names = ("operation", "kind", "shape", "dtype", "module_path", "file", "line", "rule")
+            settings = node.kwargs.items() if node.op == "call_function" else ()
+            result.add_node(
+                node.name,
+                **{name: node.meta[name] for name in names},
+                # An attribute that holds a node is an edge.
+                attributes={key: value for key, value in settings if not list(nodes_in(value))},
+                parameters=tensor_names(node),
+            )
     for node in graph.graph.nodes:
         for argument, source in _reads(node):
             if source.op != "get_attr" or parameters:
                 result.add_edge(source.name, node.name, argument=argument)
     return result
-
-
-def _describe(node: fx.Node) -> dict[str, Any]:
-    meta = {
-        key: node.meta[key] for key in ("operation", "kind", "shape", "dtype", "module_path", "file", "line", "rule")
-    }
-    called = node.op == "call_function"
-    return {
-        **meta,
-        "attributes": {key: value for key, value in node.kwargs.items() if not list(nodes_in(value))} if called else {},
-        "parameters": tensor_names(node),
-    }
 
 
 def _reads(node: fx.Node) -> list[tuple[int | str, fx.Node]]:

@@ -230,18 +230,18 @@ def _edges(scene: _Scene) -> Iterator[str]:
     for row, track in enumerate(scene.tracks):
         strokes: dict[Ink, str] = {}
         for reader in track.readers:
-            ink = _edge_ink(scene.inks[row], scene.inks[reader])
-            strokes[ink] = strokes.get(ink, "") + _branch(scene, track, reader)
+            ends = (scene.inks[row], scene.inks[reader])
+            ink = next((mark for mark in (_REMOVED, _ADDED) if mark in ends), _EDGE)
+            # The branch leaves above the reader, below the values that are pushed aside in this row.
+            x, y = scene.centers[track.lane(reader - 1)], scene.y(reader)
+            branch = f"M{x:.5g} {y - _GAP:g}" + _bend(x, scene.x(reader), y - _BEND, y)
+            strokes[ink] = strokes.get(ink, "") + branch
         trunk = next(iter(strokes)) if len(strokes) == 1 else _EDGE
         if strokes:
             strokes[trunk] = _trunk(scene, row, track) + strokes.get(trunk, "")
         for ink, path in strokes.items():
             dashes = f' stroke-dasharray="{ink.dashes}"' if ink.dashes else ""
             yield f'<path d="{path}" stroke="{ink.stroke}"{dashes}/>'
-
-
-def _edge_ink(source: Ink, reader: Ink) -> Ink:
-    return next((mark for mark in (_REMOVED, _ADDED) if mark in (source, reader)), _EDGE)
 
 
 def _trunk(scene: _Scene, row: int, track: Track) -> str:
@@ -253,12 +253,6 @@ def _trunk(scene: _Scene, row: int, track: Track) -> str:
         path += f"V{y - _GAP:g}" + _bend(x, scene.centers[lane], y - _GAP + _BEND, y)
         x = scene.centers[lane]
     return f"{path}V{scene.y(track.readers[-1]) - _GAP:g}"
-
-
-def _branch(scene: _Scene, track: Track, reader: int) -> str:
-    """From the position of the value above `reader` into its box, below the values that are pushed aside there."""
-    x, y = scene.centers[track.lane(reader - 1)], scene.y(reader)
-    return f"M{x:.5g} {y - _GAP:g}" + _bend(x, scene.x(reader), y - _BEND, y)
 
 
 def _bend(start: float, end: float, level: float, y: float) -> str:

@@ -182,7 +182,9 @@ def module_tree(graph: Described) -> ModuleTree:
     root: dict[str | Line, Any] = {}
     for line in everything:
         place: dict[str | Line, Any] = root
-        for part in _parts(line.module_path, nested):
+        parts = line.module_path.split(".") if line.module_path else []
+        # A module that computes one node is shown as that node, not as a level of the tree.
+        for part in parts if line.module_path in nested else parts[:-1]:
             place = place.setdefault(part, {})
         place[line] = None
     return ModuleTree(path="", name=graph.model_name, content=_content("", root))
@@ -192,11 +194,6 @@ def _nested_modules(paths: list[str]) -> set[str]:
     """The modules that have others inside, or compute several nodes in a row."""
     parents = {path[:end] for path in paths for end, letter in enumerate(path) if letter == "."}
     return parents | {path for path, following in itertools.pairwise(paths) if path == following}
-
-
-def _parts(path: str, nested: set[str]) -> list[str]:
-    parts = path.split(".") if path else []
-    return parts if path in nested else parts[:-1]
 
 
 def _content(path: str, place: dict[str | Line, Any]) -> tuple[Line | ModuleTree, ...]:
