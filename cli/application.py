@@ -23,7 +23,9 @@ class Command(TyperCommand):
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
             if record is not None:
-                sections.setdefault(_heading(parameter), []).append(record)
+                # The parser keeps the heading of an option under the name that it has for help by rich.
+                named = getattr(parameter, "rich_help_panel", None)
+                sections.setdefault(named or _KINDS[parameter.param_type_name], []).append(record)
         for heading, records in sections.items():
             with formatter.section(heading):
                 formatter.write_dl(records)
@@ -46,16 +48,13 @@ class Application(TyperGroup):
         arguments = list(sys.argv[1:] if args is None else args)
         # The parser reads these options too, but they also apply to errors of the parser itself.
         words = arguments[: arguments.index("--")] if "--" in arguments else arguments
+        # standalone_mode=False: typer would print its own messages and exit, which hides errors from --json.
         run = partial(super().main, arguments, prog_name, complete_var, standalone_mode=False, **extra)
         sys.exit(int(guarded(run, as_json="--json" in words, debug="--debug" in words)))
 
 
-def _heading(parameter: Any) -> str:
-    """The heading under which a parameter is listed: its own, or that of its kind."""
-    return getattr(parameter, "rich_help_panel", None) or _KINDS[parameter.param_type_name]
-
-
 _KINDS = {"argument": "Arguments", "option": OUTPUT}
+"""The headings of parameters that name none."""
 
 
 def _never_fail_to_print() -> None:

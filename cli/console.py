@@ -39,7 +39,7 @@ class Output:
         for item in items:
             if target.is_terminal:
                 target.print(item)
-            else:
+            else:  # rich pads lines with spaces to the full width, here 10,000 columns; `plain` strips them
                 sys.stdout.write(plain(item))
 
     def data(self, data: Mapping[str, Any]) -> None:
@@ -84,6 +84,7 @@ def console(stream: TextIO) -> Console:
     """A rich console that prints texts literally, and in color only on terminals."""
     from rich.console import Console
 
+    # Without a terminal rich takes 80 columns, and would fold long names that grep and other programs search for.
     width = None if stream.isatty() else WIDE
     return Console(file=stream, width=width, markup=False, highlight=False, emoji=False)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -53,8 +53,16 @@ def problem(error: BaseException) -> Problem:
     """The error as the user sees it."""
     if isinstance(error, SurgeryError):
         name = "Interrupted" if isinstance(error, StoppedError) else type(error).__name__
+        # The classes of the user's mistakes; a broken certificate is a result, although it is a RewriteError.
+        given = isinstance(error, (InputError, RewriteError)) and not isinstance(error, CertificateError)
+        code = ExitCode.BAD_INPUT if given else ExitCode.FAILED
         return Problem(
-            type=name, message=error.message, hint=error.hint, code=_code(error), problems=tuple(_parts(error))
+            type=name,
+            message=error.message,
+            hint=error.hint,
+            code=ExitCode.INTERRUPTED if isinstance(error, StoppedError) else code,
+            # Only the error of a recipe has parts. Its class is not imported here: that would import torch.
+            problems=tuple(part_dict(part) for part in getattr(error, "problems", ())),
         )
     if isinstance(error, typer.TyperException):
         context = getattr(error, "ctx", None)
@@ -65,19 +73,6 @@ def problem(error: BaseException) -> Problem:
         return Problem(type=kind, message=str(error) or "out of memory", hint=None, code=ExitCode.FAILED)
     hint = "rerun the command with --debug for the traceback, and please report it"
     return Problem(type=kind, message=f"internal error: {kind}: {error}", hint=hint, code=ExitCode.FAILED)
-
-
-def _code(error: SurgeryError) -> ExitCode:
-    if isinstance(error, StoppedError):
-        return ExitCode.INTERRUPTED
-    given = isinstance(error, (InputError, RewriteError)) and not isinstance(error, CertificateError)
-    return ExitCode.BAD_INPUT if given else ExitCode.FAILED
-
-
-def _parts(error: SurgeryError) -> Iterator[dict[str, Any]]:
-    """The problems of a recipe's error, whose class is not imported here because that would import torch."""
-    for part in getattr(error, "problems", ()):
-        yield part_dict(part)
 
 
 def part_dict(part: Any) -> dict[str, Any]:

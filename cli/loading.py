@@ -96,6 +96,7 @@ def open_module(options: ModelOptions, out: Output) -> LoadedModel:
 
         from surgery.models import open_model
 
+    # The seed makes random weights repeatable; the fork leaves the caller's random state as it was.
     with out.working("opening the model"), torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
         return open_model(

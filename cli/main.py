@@ -13,7 +13,7 @@ from surgery_cli.commands.attack import attack
 from surgery_cli.commands.certify import certify
 from surgery_cli.commands.cluster import cluster
 from surgery_cli.commands.diff import diff
-from surgery_cli.commands.doctor import doctor
+from surgery_cli.commands.doctor import doctor, version
 from surgery_cli.commands.extract import extract
 from surgery_cli.commands.inspect import inspect
 from surgery_cli.commands.linearize import linearize
@@ -24,7 +24,6 @@ from surgery_cli.commands.rules import rules
 from surgery_cli.commands.run import run
 from surgery_cli.commands.train import train
 from surgery_cli.options import Debug
-from surgery_cli.version import version
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     "linearize": linearize,

@@ -61,6 +61,7 @@ class Others:
                 # others to join, so the process exits after a while.
                 os.kill(os.getpid(), signal.SIGINT)
                 if not self.over.wait(GRACE):
+                    # os._exit, since sys.exit in a thread ends only the thread.
                     report(problem(self.failure()), as_json=False)
                     os._exit(ExitCode.FAILED)
                 return
@@ -78,7 +79,7 @@ class Others:
         """End the processes. They write no files, so nothing is left half written."""
         self.over.set()
         for other in self.members:
-            other.process.kill()
+            other.process.kill()  # terminate would only ask, as the first Ctrl-C does
             other.process.wait()
 
 
@@ -102,6 +103,7 @@ def launched(words: Sequence[str], count: int) -> Iterator[None]:
     """
     # Each process would use all cores, and the processes would slow each other down.
     threads = os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
+    # Port 0 asks the system for a free port, which torch of the first process then opens, and the others connect to.
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
@@ -110,6 +112,7 @@ def launched(words: Sequence[str], count: int) -> Iterator[None]:
     with ExitStack() as stack:
         members: list[Other] = []
         for rank in ranks[1:]:
+            # A file, not a pipe: nobody reads while the processes run, and a full pipe would block them.
             output = stack.enter_context(tempfile.TemporaryFile())
             process = subprocess.Popen(
                 [sys.executable, "-m", "surgery_cli", *words],

@@ -97,6 +97,7 @@ def _in_lines(board: Board, say: Callable[[str], None]) -> Listener:
     from surgery_cli.show.pieces import count
 
     total = len(board.rows)
+    # The time of the last line of each stage: a log file should grow by lines per minute, not per batch.
     said: dict[int, float] = {}
     say(f"{board.title}: {count(total, 'stage')}, in {board.folder}")
 

@@ -29,6 +29,7 @@ def stoppable(say: Callable[[], None]) -> Iterator[Stop]:
     """
     stop = Stop()
 
+    # The handler of the first signal only sets a flag: an exception at any instruction could leave a file half written.
     def handle(number: int, frame: object) -> None:
         if stop.asked:
             raise KeyboardInterrupt
@@ -46,4 +47,5 @@ def stoppable(say: Callable[[], None]) -> Iterator[Stop]:
         yield stop
     finally:
         for number in handled:
+            # A handler that was installed by C code is None in Python, which cannot restore it.
             signal.signal(number, before[number] or signal.SIG_DFL)

@@ -14,16 +14,19 @@ from surgery_cli.console import Output
 if TYPE_CHECKING:
     from surgery.hierarchy import Hierarchy, Scores
 
-Store = Annotated[Path, typer.Argument(metavar="STORE", help="Store that `surgery extract` wrote.")]
+Store = Annotated[Path, typer.Argument(metavar="STORE", help="A store (.h5) that surgery extract wrote.")]
 Count = Annotated[
-    str, typer.Option("--superclasses", metavar="N|gap|silhouette", help="Number of superclasses, or how to choose it.")
+    str,
+    typer.Option(
+        "--superclasses", metavar="N|gap|silhouette", help="Number of superclasses, or the criterion that selects it."
+    ),
 ]
 Reference = Annotated[
     str | None,
     typer.Option(
         "--reference",
         metavar="NAME|FILE",
-        help="Known hierarchy to score against: cifar10, cifar100, stl10, or a file.",
+        help="Known hierarchy for the scores: cifar10, cifar100, stl10, or a file.",
     ),
 ]
 
@@ -34,9 +37,11 @@ def cluster(
     reference: Reference = None,
     method: Annotated[
         Literal["average", "complete", "single", "ward", "spectral"],
-        typer.Option("--method", help="Linkage, or spectral."),
+        typer.Option("--method", help="Linkage of the hierarchical clustering, or spectral clustering."),
     ] = "average",
-    centered: Annotated[bool, typer.Option("--centered", help="Cluster the centered correlations.")] = False,
+    centered: Annotated[
+        bool, typer.Option("--centered", help="Use the correlations of the centered weight vectors.")
+    ] = False,
     source: Annotated[
         str, typer.Option("--from", metavar="GROUP", help="Group that holds the correlations.")
     ] = "linear",
@@ -47,8 +52,8 @@ def cluster(
 ) -> None:
     """Find superclasses in the correlations of a store.
 
-    Classes are grouped by the correlations of their weight vectors, and superclasses, dendrogram and scores against a
-    known hierarchy are written to the store as a group of their own.
+    Classes are clustered by the correlations of their weight vectors. The superclasses, the dendrogram and the scores
+    against a known hierarchy are written to the store as a new group.
 
     \b
     surgery cluster W.h5
@@ -98,6 +103,7 @@ def cluster(
 
 
 def _count(text: str) -> int | Literal["gap", "silhouette"]:
+    """The number of superclasses, or the criterion that selects it; raises InputError."""
     from surgery.errors import InputError, suggest
 
     if text in ("gap", "silhouette"):
@@ -109,6 +115,7 @@ def _count(text: str) -> int | Literal["gap", "silhouette"]:
 
 
 def _view(hierarchy: Hierarchy, scores: Scores | None) -> list[str]:
+    """The members of each superclass, and the scores against the known hierarchy, if one was given."""
     lines = [f"{hierarchy.num_superclasses} superclasses, {hierarchy.method}"]
     for number, members in enumerate(hierarchy.groups):
         lines.append(f"  {number}  {', '.join(hierarchy.class_names[i] for i in members)}")

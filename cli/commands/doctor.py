@@ -13,7 +13,6 @@ from typing import Any
 from surgery_cli import options
 from surgery_cli.console import Output
 from surgery_cli.errors import ExitCode
-from surgery_cli.version import version
 
 PACKAGES = ("torch", "torchvision", "numpy", "networkx", "safetensors", "pydantic", "typer", "rich")
 EXTRAS = {"analysis": ("xarray", "h5netcdf"), "timm": ("timm",), "onnx": ("onnx", "onnxscript")}
@@ -35,8 +34,12 @@ def doctor(as_json: options.AsJson = False, debug: options.Debug = False) -> int
         "python": f"{platform.python_version()} ({sys.executable})",
         "system": platform.platform(),
         "packages": {name: _installed(name) for name in PACKAGES},
-        "extras": {name: _installed_all(names) for name, names in EXTRAS.items()},
+        "extras": {},
     }
+    for extra, names in EXTRAS.items():
+        versions = {name: _installed(name) for name in names}
+        complete = None not in versions.values()
+        facts["extras"][extra] = ", ".join(f"{name} {found}" for name, found in versions.items()) if complete else None
     with out.working("loading torch"):
         facts |= _devices()
     with out.working("checking"):
@@ -48,18 +51,21 @@ def doctor(as_json: options.AsJson = False, debug: options.Debug = False) -> int
     return ExitCode.DONE if all(check["works"] for check in checks.values()) else ExitCode.FAILED
 
 
+def version() -> str:
+    """The installed version of surgery, or the source tree's where nothing is installed."""
+    found = _installed("model-surgery")
+    if found is not None:
+        return found
+    import surgery
+
+    return surgery.__version__
+
+
 def _installed(name: str) -> str | None:
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _installed_all(names: tuple[str, ...]) -> str | None:
-    versions = [_installed(name) for name in names]
-    if None in versions:
-        return None
-    return ", ".join(f"{name} {found}" for name, found in zip(names, versions, strict=True))
 
 
 def _devices() -> dict[str, Any]:

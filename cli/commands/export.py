@@ -59,7 +59,11 @@ def export(
     surgery results export runs/first --json -o results.json
     surgery results export W.h5 linear --npz -o linear.npz
     """
-    chosen = _chosen(csv=csv, json=as_json, npz=npz)
+    formats = [name for name, asked in (("csv", csv), ("json", as_json), ("npz", npz)) if asked]
+    if len(formats) != 1:
+        given = " and ".join(f"--{name}" for name in formats) or "none"
+        raise InputError(f"expected one of --csv, --json, --npz; got {given}")
+    [chosen] = formats
     # Here --json is a format: the output is the export itself, not a report on it. Errors are JSON, as everywhere.
     out = Output(as_json=False, debug=debug)
     is_folder = chosen == "csv" and variable is None
@@ -76,14 +80,6 @@ def export(
         _EXPORTS[chosen](groups, variable, output)
     if output is not None:
         out.note(f"written: {output}")
-
-
-def _chosen(**wanted: bool) -> str:
-    names = [name for name, asked in wanted.items() if asked]
-    if len(names) != 1:
-        given = " and ".join(f"--{name}" for name in names) or "none"
-        raise InputError(f"expected one of --csv, --json, --npz; got {given}")
-    return names[0]
 
 
 def read(path: Path, name: str | None) -> list[Group]:

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from surgery_cli import options
 from surgery_cli.console import Output
-from surgery_cli.loading import ModelOptions, Opened, graph_of, open_module
-
-if TYPE_CHECKING:
-    from surgery.linear import LinearMap
+from surgery_cli.loading import ModelOptions, graph_of, open_module
 
 Store = Annotated[
     Path,
@@ -149,7 +145,13 @@ def extract(
     write_group(output, written, replace=replace)
     facts = {key: written.attributes[key] for key in ("effective_rank", "stable_rank", "certificate")}
     out.data({"written": str(output), "group": group, "weight": list(map.weight.shape), **map.provenance, **facts})
-    out.show(*_view(opened, map, facts))
+    shape, said = "x".join(str(size) for size in map.weight.shape), map.provenance
+    out.show(
+        f"{opened.graph.model_name}  {opened.source}",
+        f"  W {shape}, {said['products']} products of node {said['basis']}, {said['dtype']} on {said['device']},"
+        f" {float(said['seconds']):.2f} s",
+        f"  effective rank {facts['effective_rank']:.2f}, stable rank {facts['stable_rank']:.2f}",
+    )
     out.note(f"written: group {group} of {output}")
 
 
@@ -167,14 +169,3 @@ def _class_names(text: str | None, count: int) -> tuple[str, ...]:
             f"--class-names {text}: expected {count} different names, one for each output; got {len(set(names))}"
         )
     return names
-
-
-def _view(opened: Opened, map: LinearMap, facts: Mapping[str, Any]) -> list[str]:
-    shape = "x".join(str(size) for size in map.weight.shape)
-    said = map.provenance
-    return [
-        f"{opened.graph.model_name}  {opened.source}",
-        f"  W {shape}, {said['products']} products of node {said['basis']}, {said['dtype']} on {said['device']},"
-        f" {float(said['seconds']):.2f} s",
-        f"  effective rank {facts['effective_rank']:.2f}, stable rank {facts['stable_rank']:.2f}",
-    ]

@@ -13,10 +13,11 @@ from surgery_cli.console import Output
 from surgery_cli.errors import ExitCode, problem, report
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from surgery.errors import InputError
     from surgery.recipe import Recipe
+
+SCHEMA = "recipe.schema.json"
+"""The name of the schema file, to which the first lines of recipes refer."""
 
 recipes = typer.Typer(name="recipes", rich_markup_mode=None)
 
@@ -115,9 +116,30 @@ def cp(
     """
     out = Output(as_json=as_json, debug=debug)
     with out.working("loading torch"):
-        from surgery_cli.copying import copy_recipe
+        from surgery.recipe.document import SHIPPED, shipped_names
+    from surgery.errors import InputError, suggest
+    from surgery.files import write_atomically
 
-    files = copy_recipe(name, destination, force=force)
+    if name not in shipped_names():
+        hint = suggest(name, shipped_names()) or f"shipped are {', '.join(shipped_names())}"
+        raise InputError(f"unknown shipped recipe {name!r}", hint=hint)
+    path = Path(f"{name}.toml") if destination is None else destination
+    path = path / f"{name}.toml" if path.is_dir() else path
+    if path.suffix != ".toml":
+        raise InputError(f"{path}: expected a TOML file, or an existing folder", hint=f"as in {path}.toml")
+    # Included recipes keep the names by which they are included; each is copied once.
+    others = dict.fromkeys([*_included(SHIPPED / f"{name}.toml"), SCHEMA])
+    if path.name in others:
+        raise InputError(f"{path}: {name} includes a recipe of this name", hint="give the copy another name")
+    files = {path: (SHIPPED / f"{name}.toml").read_bytes()}
+    files |= {path.parent / other: (SHIPPED / other).read_bytes() for other in others}
+    # All conflicts are found before the first file is written.
+    same = {file for file, content in files.items() if file.is_file() and file.read_bytes() == content}
+    existing = [str(file) for file in files if file.exists() and file not in same]
+    if existing and not force:
+        raise InputError(f"already exists: {', '.join(existing)}", hint="give another name, or --force to overwrite")
+    for file, content in files.items():
+        write_atomically(file, content)
     out.data({"written": [str(path) for path in files]})
     for path in () if as_json else files:
         typer.echo(path)
@@ -162,7 +184,13 @@ def check(
             found[file] = error
     out.data({"recipes": [_checked(file, result) for file, result in found.items()]})
     if not as_json:
-        _say(found, out)
+        from surgery_cli.show.recipe import sound_view
+
+        for file, result in found.items():  # recipes without mistakes on stdout, mistakes on stderr
+            if isinstance(result, InputError):
+                report(problem(result), as_json=False)
+            else:
+                out.show(*sound_view(file, result))
     return ExitCode.BAD_INPUT if any(isinstance(result, InputError) for result in found.values()) else ExitCode.DONE
 
 
@@ -179,6 +207,17 @@ def schema(as_json: options.AsJson = False, debug: options.Debug = False) -> Non
     out.data(schema_of())
 
 
+def _included(path: Path) -> list[str]:
+    """The files that a shipped recipe includes, directly or not; all are in its folder."""
+    from surgery.toml import read_toml
+
+    found: list[str] = []
+    for item in read_toml(path).data.get("include", ()):
+        file = item if item.endswith(".toml") else f"{item}.toml"
+        found += [file, *_included(path.parent / file)]
+    return found
+
+
 def _checked(file: str, result: Recipe | InputError) -> dict[str, Any]:
     """The result of one recipe for JSON output."""
     from surgery.errors import InputError
@@ -188,15 +227,3 @@ def _checked(file: str, result: Recipe | InputError) -> dict[str, Any]:
     found = problem(result)
     alone = {"file": file, "line": None, "column": None, "flag": None, "message": found.message, "hint": found.hint}
     return {"recipe": file, "sound": False, "stages": [], "problems": found.problems or [alone]}
-
-
-def _say(found: Mapping[str, Recipe | InputError], out: Output) -> None:
-    """Recipes without mistakes on stdout, mistakes on stderr."""
-    from surgery.errors import InputError
-    from surgery_cli.show.recipe import sound_view
-
-    for file, result in found.items():
-        if isinstance(result, InputError):
-            report(problem(result), as_json=False)
-        else:
-            out.show(*sound_view(file, result))
