@@ -6,7 +6,7 @@ import os
 import shlex
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,7 +93,9 @@ def carry_out(
             for extension in () if quiet else recipe.extensions():
                 out.note(f"imports {extension.reference} ({extension.path})")
             # `_ended` is the inner one: `watching` draws the board a last time, and that picture stays on the screen.
-            with watching(board, out, quiet=quiet) as watcher, _warnings_to(watcher.warn), _ended(board):
+            with watching(board, out, quiet=quiet) as watcher, warnings.catch_warnings(), _ended(board):
+                # Warnings are printed in the form of the commands, and at once: a run may take days.
+                warnings.showwarning = lambda message, *rest, **named: watcher.warn(str(message))
 
                 def listen(progress: StageProgress) -> None:
                     watcher.listener(progress)
@@ -125,15 +127,8 @@ def _ended(board: Board) -> Iterator[None]:
     board.end("done")
 
 
-@contextmanager
-def _warnings_to(say: Callable[[str], None]) -> Iterator[None]:
-    """Print warnings in the form of the commands, and at once: a run may take days."""
-    with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *rest, **named: say(str(message))
-        yield
-
-
 def _where(board: Board) -> str:
+    """The point at which the run stopped, in words."""
     row, total = board.current, len(board.rows)
     finished = f"{board.finished} of {total} stages are finished"
     if row is None:
@@ -145,4 +140,5 @@ def _where(board: Board) -> str:
 def _say_that_it_stops() -> None:
     """Without a terminal, print a line, without taking a lock; on a terminal the list of stages shows it."""
     if not sys.stderr.isatty():
+        # Python's streams take locks, which the interrupted program may hold: the handler would wait for itself.
         os.write(2, b"stopping as soon as no work is lost; a second signal stops at once\n")

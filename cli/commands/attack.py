@@ -265,7 +265,7 @@ def _attacks(
     known = {}
     for kind in kinds:
         signature = signature_of(attack_maker(kind, where="--attack"))
-        if signature is None:
+        if signature is None:  # not readable, as of a callable that is written in C: it gets all settings
             known[kind] = {*settings}
             continue
         known[kind] = {*settings} if signature.open_ended else {*signature.required, *signature.optional}
@@ -273,6 +273,7 @@ def _attacks(
         if missing:
             needed = ", ".join(OPTIONS.get(key, f"--attack-arg {key}=VALUE") for key in missing)
             raise InputError(f"--attack {kind} needs {needed}", hint="the threat model of an attack has no default")
+    # With several attacks, each gets the settings that it accepts; a setting that none accepts is a mistake.
     for key in settings:
         if not any(key in keys for keys in known.values()):
             option = f"--attack-arg {key}" if key in arguments else f"--{key.replace('_', '-')}"

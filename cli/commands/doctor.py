@@ -41,9 +41,23 @@ def doctor(as_json: options.AsJson = False, debug: options.Debug = False) -> int
         complete = None not in versions.values()
         facts["extras"][extra] = ", ".join(f"{name} {found}" for name, found in versions.items()) if complete else None
     with out.working("loading torch"):
-        facts |= _devices()
+        import torch
+
+    devices = ["cpu"]
+    if torch.cuda.is_available():
+        devices += [f"cuda:{index} {torch.cuda.get_device_name(index)}" for index in range(torch.cuda.device_count())]
+    if torch.backends.mps.is_available():
+        devices.append("mps")
+    facts |= {"devices": devices, "threads": torch.get_num_threads(), "cores": os.cpu_count()}
+    checks: dict[str, dict[str, Any]] = {}
     with out.working("checking"):
-        checks = {name: _outcome(check) for name, check in CHECKS.items()}
+        for name, check in CHECKS.items():
+            start = time.perf_counter()
+            try:
+                works, found = True, check()
+            except Exception as error:  # any error is the result of this check: the other checks still run
+                works, found = False, f"{type(error).__name__}: {error}"
+            checks[name] = {"works": works, "found": found, "seconds": time.perf_counter() - start}
     from surgery_cli.show.health import health_view
 
     out.data({**facts, "checks": checks})
@@ -66,27 +80,6 @@ def _installed(name: str) -> str | None:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _devices() -> dict[str, Any]:
-    import torch
-
-    devices = ["cpu"]
-    if torch.cuda.is_available():
-        devices += [f"cuda:{index} {torch.cuda.get_device_name(index)}" for index in range(torch.cuda.device_count())]
-    if torch.backends.mps.is_available():
-        devices.append("mps")
-    return {"devices": devices, "threads": torch.get_num_threads(), "cores": os.cpu_count()}
-
-
-def _outcome(check: Callable[[], str]) -> dict[str, Any]:
-    """Run a check; an error is its result, so that the other checks still run."""
-    start = time.perf_counter()
-    try:
-        found = check()
-    except Exception as error:
-        return {"works": False, "found": f"{type(error).__name__}: {error}", "seconds": time.perf_counter() - start}
-    return {"works": True, "found": found, "seconds": time.perf_counter() - start}
 
 
 def _linearizes() -> str:

@@ -75,7 +75,13 @@ def export(
     with out.working("reading"):
         groups = read(path, group)
     if variable is not None:
-        groups = [_only(holding(groups, variable), variable)]
+        from surgery.store.exporting import variable_of
+
+        whole = holding(groups, variable)
+        found = variable_of(whole, variable)
+        # The coordinates of other variables would be written too.
+        coordinates = tuple(item for item in whole.coordinates if item.name in found.dimensions)
+        groups = [replace(whole, variables=(found,), coordinates=coordinates)]
     with out.working("writing"):
         _EXPORTS[chosen](groups, variable, output)
     if output is not None:
@@ -100,14 +106,6 @@ def holding(groups: Sequence[Group], variable: str) -> Group:
         raise InputError(f"variable {variable!r} is in several groups: {names}", hint="name the group as well")
     known = sorted({item.name for group in groups for item in group.variables})
     raise InputError(f"unknown variable {variable!r}", hint=f"known are: {', '.join(known) or 'none'}")
-
-
-def _only(group: Group, variable: str) -> Group:
-    from surgery.store.exporting import variable_of
-
-    found = variable_of(group, variable)
-    coordinates = tuple(item for item in group.coordinates if item.name in found.dimensions)
-    return replace(group, variables=(found,), coordinates=coordinates)
 
 
 def _export_json(groups: Sequence[Group], variable: str | None, output: Path | None) -> None:

@@ -77,6 +77,7 @@ def _data(recipe: Recipe) -> tuple[Dataset | None, str | None]:
     from surgery.data.sources import user_reference
     from surgery.errors import InputError
 
+    # A preview must be safe for the recipe of a stranger, so it imports no code that the recipe names.
     if user_reference(recipe.data.name) is not None:
         return None, f"{recipe.data.name} is your own code, which only a run imports"
     try:
