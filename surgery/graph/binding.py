@@ -169,8 +169,8 @@ def call(builder: Builder, operation: Operation, bound: dict[str, Any]) -> fx.No
 
 def gathered(items: tuple[Any, ...]) -> Any:
     """`(2, 3)` from either `(2, 3)` or `((2, 3),)`."""
-    only = items[0] if len(items) == 1 else None
-    if only is None or isinstance(only, int):
+    if len(items) != 1 or isinstance(items[0], int):
         return tuple(items)
+    only = items[0]
     # A single node may be a number or a whole `torch.Size`.
     return tuple(items) if isinstance(only, fx.Node) and isinstance(only.meta["twins"][0], int) else only

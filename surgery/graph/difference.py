@@ -166,7 +166,11 @@ def difference_svg(before: Graph, after: Graph) -> str:
     names = _names(pairs)
     old, new = {line.name: line for line in lines(before)}, {line.name: line for line in lines(after)}
     rows = [_row(pair, details.get(pair, ""), old, new, names) for pair in pairs]
-    marks = {row.name: mark for row, pair in zip(rows, pairs, strict=True) if (mark := _mark(pair, details))}
+    marks = {
+        row.name: "changed" if pair.common else "removed" if pair.before else "added"
+        for row, pair in zip(rows, pairs, strict=True)
+        if not pair.common or pair in details
+    }
     counts = Counter(marks[row.name] for row in rows if row.name in marks)
     story = ", ".join(f"{counts[mark]} {mark}" for mark in ("removed", "added", "changed"))
     model = " -> ".join(dict.fromkeys((before.model_name, after.model_name)))
@@ -198,9 +202,3 @@ def _row(pair: Pair, detail: str, old: Mapping[str, Line], new: Mapping[str, Lin
     read = [names[name] for name in old[pair.before.name].reads]
     reads = tuple(dict.fromkeys([*line.reads, *(name for name in read if name not in new)]))
     return dataclasses.replace(line, reads=reads, attributes=detail or line.attributes)
-
-
-def _mark(pair: Pair, details: Mapping[Pair, str]) -> str:
-    if pair.common:
-        return "changed" if pair in details else ""
-    return "removed" if pair.before else "added"

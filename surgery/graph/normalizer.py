@@ -50,7 +50,10 @@ class _Normalizer:
         self.traced = traced
         self.feed = feed
         self.builder = Builder()
-        self.builder.containers = _containers(traced)
+        # Module paths below which there are other module paths.
+        paths = {place_of(node).module_path for node in traced.nodes}
+        parents = {path.rsplit(".", i)[0] for path in paths for i in range(1, path.count(".") + 1)}
+        self.builder.containers = frozenset(parents | {""})
         self.values: dict[fx.Node, Any] = {}
         self.order = {node: index for index, node in enumerate(traced.nodes)}
         self.memory: dict[fx.Node, _Memory] = {}
@@ -76,7 +79,7 @@ class _Normalizer:
             return self.builder.output(args[0])
         if node.op == "call_module":
             raise UnsupportedError(f"call of the module {node.target}")
-        # Assertions hold for both twins or fail while recording; the graph has no place for them.
+        # An assertion computes no value, so normal form has none.
         called = getattr(node.target, "__name__", str(node.target))
         if node.op == "call_function" and ("_assert" in called or called.startswith("sym_constrain")):
             return None
@@ -150,13 +153,6 @@ def _may_be_plain(node: fx.Node) -> bool:
     word = ALIASES.get(name, name) if name else None
     operation = OPERATIONS.get(word) if word else None
     return operation is None or bool({"shape_query", "arithmetic", "indexing"} & set(operation.kinds))
-
-
-def _containers(traced: fx.Graph) -> frozenset[str]:
-    """Module paths below which there are other module paths."""
-    paths = {place_of(node).module_path for node in traced.nodes}
-    parents = {path.rsplit(".", i)[0] for path in paths for i in range(1, path.count(".") + 1)}
-    return frozenset(parents | {""})
 
 
 def place_of(node: fx.Node) -> Place:

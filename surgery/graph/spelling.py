@@ -78,14 +78,14 @@ def is_in_place(node: fx.Node) -> bool:
     if isinstance(target, torch._ops.OpOverload):
         return target._schema.is_mutable
     name = str(target) if node.op == "call_method" else getattr(target, "__name__", "")
-    positional_flag = len(node.args) > 1 and node.args[-1] is True and _has_positional_inplace(name, len(node.args))
-    return (name.endswith("_") and not name.endswith("__") and hasattr(torch.Tensor, name)) or positional_flag
-
-
-def _has_positional_inplace(name: str, count: int) -> bool:
-    function: Any = getattr(torch.nn.functional, name, None)
-    code = getattr(function, "__code__", None)
-    return code is not None and count <= code.co_argcount and code.co_varnames[count - 1] == "inplace"
+    if name.endswith("_") and not name.endswith("__") and hasattr(torch.Tensor, name):
+        return True
+    # `F.relu(x, True)`: only the signature of the function says that the last argument is `inplace`.
+    count = len(node.args)
+    code = getattr(getattr(torch.nn.functional, name, None), "__code__", None)
+    if code is None or count < 2 or node.args[-1] is not True:
+        return False
+    return count <= code.co_argcount and code.co_varnames[count - 1] == "inplace"
 
 
 def _without_mark(name: str) -> str:

@@ -42,9 +42,21 @@ def trace(model: nn.Module, example: torch.Tensor) -> Graph:
     Raises TraceError, naming module path and source line, where no rung accepts the model and gives its outputs, where
     the model does not accept the example, and for a `Graph` of another input shape.
     """
-    _check_example(example)
+    if not isinstance(example, torch.Tensor):
+        raise TraceError(f"expected an example such as torch.zeros(1, 3, 32, 32), got {type(example).__name__}")
+    if example.dim() < 2:
+        raise TraceError(
+            f"the example has shape {tuple(example.shape)}; expected a batch, as in (1, channels, height, width)"
+        )
     if isinstance(model, Graph):
-        return _checked(model, example)
+        # A graph is its own trace, for the shape of input that its sizes were computed for.
+        if tuple(example.shape[1:]) != tuple(model.input_shape):
+            raise TraceError(
+                f"the graph of {model.model_name} takes inputs of shape {_batched(model.input_shape)};"
+                f" the example has {_batched(example.shape[1:])}",
+                hint="give an example of the graph's shape, or trace the model again with this one",
+            )
+        return model
     _check_signature(model)
     expected: Sample | None = None
     failures: dict[str, NodeError] = {}
@@ -65,17 +77,6 @@ def trace(model: nn.Module, example: torch.Tensor) -> Graph:
         else:
             return graph
     raise _untraceable(model, example, failures, expected)
-
-
-def _checked(graph: Graph, example: torch.Tensor) -> Graph:
-    """A graph is its own trace, for the shape of input that its sizes were computed for."""
-    if tuple(example.shape[1:]) != tuple(graph.input_shape):
-        raise TraceError(
-            f"the graph of {graph.model_name} takes inputs of shape {_batched(graph.input_shape)};"
-            f" the example has {_batched(example.shape[1:])}",
-            hint="give an example of the graph's shape, or trace the model again with this one",
-        )
-    return graph
 
 
 def _batched(shape: Sequence[int]) -> str:
@@ -133,16 +134,12 @@ def _read_exported(program: Any) -> Builder:
         value = node.meta["val"]
         return builder.input(node.name, tuple(int(size) for size in value.shape[1:]), value.dtype)
 
-    _drop_mutations(functional)
-    return normalize(functional.graph, feed)
-
-
-def _drop_mutations(program: Any) -> None:
-    """Keep the results only: an exported program also returns the buffers that it updates."""
-    output = next(node for node in program.graph.nodes if node.op == "output")
-    wanted = set(program.graph_signature.user_outputs)
+    # An exported program also returns the buffers that it updates; the graph returns results only.
+    output = next(node for node in functional.graph.nodes if node.op == "output")
+    wanted = set(signature.user_outputs)
     kept = [item for item in output.args[0] if not isinstance(item, fx.Node) or item.name in wanted]
     output.args = (kept[0] if len(kept) == 1 else tuple(kept),)
+    return normalize(functional.graph, feed)
 
 
 RUNGS: Mapping[str, Callable[[nn.Module, torch.Tensor], Builder]] = {
@@ -164,15 +161,6 @@ def _graph(builder: Builder, rung: str, model_name: str) -> Graph:
         rung=rung,
         model_name=model_name,
     )
-
-
-def _check_example(example: Any) -> None:
-    if not isinstance(example, torch.Tensor):
-        raise TraceError(f"expected an example such as torch.zeros(1, 3, 32, 32), got {type(example).__name__}")
-    if example.dim() < 2:
-        raise TraceError(
-            f"the example has shape {tuple(example.shape)}; expected a batch, as in (1, channels, height, width)"
-        )
 
 
 def _check_signature(model: nn.Module) -> None:
@@ -206,8 +194,11 @@ def _untraceable(
     model: nn.Module, example: torch.Tensor, failures: Mapping[str, NodeError], expected: Sample | None
 ) -> TraceError:
     name = type(model).__name__
-    refusal = _refusal(model, example)
-    if refusal is not None:
+    # A model that refuses the example itself is not a problem of tracing, whatever the rungs said.
+    try:
+        run(model, torch.zeros_like(example))
+    except Exception as error:
+        refusal = _located(error)
         return TraceError(
             f"{name} refuses an input of shape {tuple(example.shape)}"
             f" at {refusal.place}: {_first_line(refusal.reason)}",
@@ -225,15 +216,6 @@ def _untraceable(
         hint="make the named line independent of the values and the number of images, or replace that module by one of"
         " torch.nn; a model that torch.export accepts can be given as a .pt2 file",
     )
-
-
-def _refusal(model: nn.Module, example: torch.Tensor) -> NodeError | None:
-    """The error that the model itself raises for the example, if it does."""
-    try:
-        run(model, torch.zeros_like(example))
-    except Exception as error:
-        return _located(error)
-    return None
 
 
 def _first_line(reason: Exception) -> str:

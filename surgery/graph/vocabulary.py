@@ -212,7 +212,7 @@ def _products() -> list[Operation]:
             scale=None,
             enable_gqa=False,
         ),
-        # Linear in the weight, but its input are indices: a lookup by values of the input is a step function.
+        # Linear in the weight, but its input holds indices: a lookup by values of the input is a step function.
         define("embedding", F.embedding, "input weight", "indexing", laws.nonlinear, padding_idx=None),
     ]
 

@@ -133,7 +133,26 @@ def apply(plan: Plan, *, strict: bool = True) -> Rewrite:
     rewriter = Rewriter(plan.graph)
     rules = {(rule.ruleset, rule.name): rule for rule in plan.rules.rules}
     # Edits name their node, so the plan is repeated without a search over the nodes and without rounds.
-    log = [_repeat(edit, rules.get((edit.ruleset, edit.rule)), rewriter) for edit in plan.edits]
+    log: list[Edit] = []
+    for edit in plan.edits:
+        rule = rules.get((edit.ruleset, edit.rule))
+        if rule is None:
+            raise RewriteError(
+                f"the plan names the rule {edit.rule!r} of {edit.ruleset!r}, which its rulesets do not have"
+            )
+        node = rewriter.find(edit.at)
+        trail = Trail(reason="the graph has no such node now")
+        match = _first_match(rule, node, rewriter, trail) if node is not None else None
+        if match is None and node is not None:
+            # Planning surveys once in a round, which a list of edits does not show: try with fresh dependences.
+            rewriter.survey()
+            match = _first_match(rule, node, rewriter, trail)
+        if match is None:
+            raise RewriteError(
+                f"rule {edit.rule!r} does not fit at {edit.at}: {trail.reason}",
+                hint="was an edit removed from the plan on which this edit builds?",
+            )
+        log.append(rewriter.perform(rule, match))
     module = rewriter.finish((*plan.graph.log, *log))
     return Rewrite(module=module, log=module.log, rules=plan.rules, before=plan.graph)
 
@@ -163,24 +182,6 @@ def _first_match(rule: Rule, node: fx.Node, rewriter: Rewriter, trail: Trail) ->
 
 
 _DONE = "the rule inserts after this node once"
-
-
-def _repeat(edit: Edit, rule: Rule | None, rewriter: Rewriter) -> Edit:
-    if rule is None:
-        raise RewriteError(f"the plan names the rule {edit.rule!r} of {edit.ruleset!r}, which its rulesets do not have")
-    node = rewriter.find(edit.at)
-    trail = Trail(reason="the graph has no such node now")
-    match = _first_match(rule, node, rewriter, trail) if node is not None else None
-    if match is None and node is not None:
-        # Planning surveys once in a round, which a list of edits does not show: try with fresh dependences.
-        rewriter.survey()
-        match = _first_match(rule, node, rewriter, trail)
-    if match is None:
-        raise RewriteError(
-            f"rule {edit.rule!r} does not fit at {edit.at}: {trail.reason}",
-            hint="was an edit removed from the plan on which this edit builds?",
-        )
-    return rewriter.perform(rule, match)
 
 
 def _near_misses(rules: Sequence[Rule], rewriter: Rewriter) -> tuple[NearMiss, ...]:

@@ -27,7 +27,7 @@ def to_dot(graph: Described) -> str:
         nodes: list[str] = []
         for line in members:
             ink = KIND_INKS.get(line.kind, GRAY)
-            label = "\n".join(text for text in (line.operation, line.attributes, line.shape, line.module_path) if text)
+            label = "\n".join(item for item in (line.operation, line.attributes, line.shape, line.module_path) if item)
             colors = f'fillcolor="{ink.fill}" color="{ink.stroke}"'
             nodes.append(f"    {_quoted(line.name)} [label={_quoted(label)} {colors}];")
         cluster = [f"  subgraph cluster_{number} {{", f"    label={_quoted(part)};", *nodes, "  }"]

@@ -98,7 +98,10 @@ def draw(rows: Sequence[Line], *, marks: Mapping[str, str] | None, title: str) -
     unknown = sorted(set((marks or {}).values()) - MARK_INKS.keys())
     if unknown:
         raise ValueError(f"unknown mark {unknown[0]!r}; expected one of {', '.join(MARK_INKS)}")
-    inks = [_ink(row, marks) for row in rows]
+    if marks is None:
+        inks = [KIND_INKS.get(row.kind, GRAY) for row in rows]
+    else:  # in a comparison the colors are for the marks alone
+        inks = [MARK_INKS[marks[row.name]] if row.name in marks else _PLAIN for row in rows]
     labels = [f"{ink.symbol} {row.operation}".strip() for row, ink in zip(rows, inks, strict=True)]
     removed = {name for name, mark in (marks or {}).items() if mark == "removed"}
     tracks = layout(rows, removed | {row.name for row in rows if row.kind == "shape_query"})
@@ -117,12 +120,6 @@ def draw(rows: Sequence[Line], *, marks: Mapping[str, str] | None, title: str) -
         top=top,
     )
     return "\n".join(_document(scene, title, legend))
-
-
-def _ink(row: Line, marks: Mapping[str, str] | None) -> Ink:
-    if marks is None:
-        return KIND_INKS.get(row.kind, GRAY)
-    return MARK_INKS[marks[row.name]] if row.name in marks else _PLAIN
 
 
 def _width(text: str) -> float:

@@ -251,7 +251,11 @@ def summary(graph: Described) -> str:
         rows = deeper
     shown, total = sum(row.operation for row in rows), len(computing(graph))
     folded = [f"  ({total - shown} of {total} operations folded)"] if shown < total else []
-    return "\n".join([headline(graph), *_clip(_columns(rows)), *folded])
+    texts = _columns(rows)
+    if len(texts) > _SUMMARY_ROWS:
+        head, tail = texts[: _SUMMARY_ROWS - 9], texts[-8:]
+        texts = [*head, f"  ... {len(texts) - len(head) - len(tail)} more lines ...", *tail]
+    return "\n".join([headline(graph), *texts, *folded])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -283,10 +287,3 @@ def _columns(rows: Sequence[_Row]) -> list[str]:
     label = max((len(row.label) for row in rows), default=0)
     shape = max((len(row.shape) for row in rows), default=0)
     return [f"{row.label:<{label}}  {row.shape:<{shape}}  {row.details:.60}".rstrip() for row in rows]
-
-
-def _clip(rows: list[str]) -> list[str]:
-    if len(rows) <= _SUMMARY_ROWS:
-        return rows
-    head, tail = rows[: _SUMMARY_ROWS - 9], rows[-8:]
-    return [*head, f"  ... {len(rows) - len(head) - len(tail)} more lines ...", *tail]
