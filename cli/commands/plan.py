@@ -69,7 +69,7 @@ def show_plan(given: RunOptions, out: Output, *, verbose: bool) -> None:
     out.data(view.preview_dict(recipe, preview, folder=str(folder.path), data_missing=missing))
     out.show(*view.preview_view(recipe, preview, folder=str(folder.path), verbose=verbose))
     if missing is not None:
-        out.note(f"The data are missing, so no stage counts as finished: {missing}")
+        out.note(f"The data were not loaded, so no stage counts as finished: {missing}")
 
 
 def _data(recipe: Recipe) -> tuple[Dataset | None, str | None]:

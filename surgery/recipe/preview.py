@@ -22,7 +22,7 @@ _MOST_LISTED = 4
 class PreviewedStage:
     """One stage in the preview of a run.
 
-    `why`: the reason for its state. `key`: None if the data are missing. `parameters`: all of them, with defaults.
+    `why`: the reason for its state. `key`: None if the data were not loaded. `parameters`: all of them, with defaults.
     `inputs`: the stages that it reads. `passes`: about how many images go forward and back through a network; None if
     the sizes of the data are unknown.
     """
@@ -77,7 +77,7 @@ def _why(now: StageRecord | None, before: StageRecord | str | None) -> str:
     if before is None:
         return "new"
     if now is None:
-        return "the data are missing, so it is unknown whether they changed"
+        return "the data were not loaded, so it is unknown whether they changed"
     if isinstance(before, str):
         return "something changed"
     return "; ".join(_reasons(now, before)) or "something changed"

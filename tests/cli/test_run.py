@@ -153,7 +153,7 @@ def test_plan_without_data(tiny: Path, tmp_path: Path) -> None:
     assert [stage["state"] for stage in found["stages"]] == ["will run"] * 5
     assert found["data"]["missing"]
     assert found["passes"] is None
-    assert "data are missing" in surgery("plan", tiny, *change).stderr
+    assert "data were not loaded" in surgery("plan", tiny, *change).stderr
 
 
 # What is wrong with what was given

@@ -140,7 +140,7 @@ def test_without_the_data_nothing_is_known_to_be_there(load):
     del finished["atc"]
     found = whys(load(), finished, None)
     assert {state for state, _ in found.values()} == {"will run"}
-    assert "data are missing" in found["at"][1]
+    assert "data were not loaded" in found["at"][1]
     assert found["atc"] == ("will run", "new")
     assert all(stage.key is None for stage in preview_run(load(), finished, None))
 
