@@ -89,21 +89,24 @@ def _identity(graph: Graph) -> tuple[Any, ...]:
 
 
 def _checksums(graph: Graph) -> tuple[Tensor, ...]:
-    """For each tensor the sums of its (sampled) 64-bit words over a table with `_WIDTH` columns, modulo 2**64.
+    """For each device the sums of the (sampled) 64-bit words of its tensors over a table with `_WIDTH` columns.
 
-    Sums of integers are exact on every device.
+    Sums of integers, modulo 2**64, are exact on every device. One sum for all tensors: a kernel for each would take
+    longer than the reading. The sizes of the tensors, which `_identity` holds, fix where each of them begins.
     """
-    return tuple(map(_checksum, graph.tensors().values()))
+    words: dict[torch.device, list[Tensor]] = {}
+    for tensor in graph.tensors().values():
+        content = _bytes(tensor)
+        if content.numel() % 8:
+            content = nn.functional.pad(content, (0, -content.numel() % 8))
+        if content.storage_offset() % 8:
+            content = content.clone()  # torch refuses a view as longer words that starts between two of them
+        whole = content.view(torch.int64)
+        words.setdefault(tensor.device, []).append(whole[::_SAMPLED] if whole.numel() > _LARGE else whole)
+    return tuple(map(_sums, map(torch.cat, words.values())))
 
 
-def _checksum(tensor: Tensor) -> Tensor:
-    content = _bytes(tensor)
-    if content.numel() % 8:
-        content = nn.functional.pad(content, (0, -content.numel() % 8))
-    if content.storage_offset() % 8:
-        content = content.clone()  # torch refuses a view as longer words that starts between two of them
-    words = content.view(torch.int64)
-    words = words[::_SAMPLED] if words.numel() > _LARGE else words
+def _sums(words: Tensor) -> Tensor:
     rows = words.numel() // _WIDTH
     table, rest = words[: rows * _WIDTH], words[rows * _WIDTH :]
     sums = table.view(rows, _WIDTH).sum(dim=0)
