@@ -93,8 +93,3 @@ def choice(attributes: Attributes, dependent: Sequence[bool]) -> str | None:
 def fill(attributes: Attributes, dependent: Sequence[bool]) -> str | None:
     """`masked_fill(input, mask, value)`: affine while the mask is fixed."""
     return "data-dependent mask" if dependent[1] else None
-
-
-def first_only(attributes: Attributes, dependent: Sequence[bool]) -> str | None:
-    """Affine in the first operand, the others being fixed."""
-    return "second operand depends on the input" if any(dependent[1:]) else None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from pydantic import ValidationError
 
-from surgery.attack import attack_from
+from surgery.attack import attack_from, settings
+from surgery.data import sources
 from surgery.errors import InputError, suggest
+from surgery.models import registry as models
 from surgery.plugins import Extension, locate, reference_of
 from surgery.recipe.document import Document
 from surgery.recipe.links import check_reference
@@ -17,6 +20,7 @@ from surgery.stages.attack_tables import ExtensionAttackTable
 from surgery.stages.extension import ExtensionStage
 from surgery.stages.fields import ExtensionName, Reference
 from surgery.stages.network import DataTable
+from surgery.stages.registry import KINDS
 from surgery.validation import findings, visit
 
 
@@ -97,6 +101,13 @@ class Recipe:
 
 def extension_reference(text: str, marker: ExtensionName) -> str | None:
     """The reference of the extension that a marked text names; None if it names something of surgery's own."""
-    if text.partition(":")[0] in ("torchvision", "timm"):
-        return None
-    return reference_of(text, marker.group)
+    return _REFERENCES[marker.group](text)
+
+
+# surgery's own names come before those that packages register, and each registry knows its own.
+_REFERENCES: Mapping[str, Callable[[str], str | None]] = {
+    "surgery.architectures": models.user_reference,
+    "surgery.datasets": sources.user_reference,
+    "surgery.attacks": settings.user_reference,
+    "surgery.stages": lambda kind: None if kind in KINDS else reference_of(kind, "surgery.stages"),
+}

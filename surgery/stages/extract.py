@@ -60,7 +60,7 @@ class ExtractStage(SourceStage):
         )
         assert map.certificate is not None, "extraction certifies"
         # At an inner node the rows of W are features, which have no names.
-        names = context.data.class_names if self.at is None else row_numbers(len(map.bias))
+        names = context.data.class_names if self.at is None else tuple(str(row) for row in range(len(map.bias)))
         return linear_group(
             map,
             certificate=map.certificate,
@@ -101,11 +101,6 @@ class ExtractStage(SourceStage):
 
 AXES = ("channel", "row", "column")
 """The dimensions of an image."""
-
-
-def row_numbers(rows: int) -> tuple[str, ...]:
-    """Names of the rows of a map that has no classes: their numbers."""
-    return tuple(str(number) for number in range(rows))
 
 
 def linear_group(

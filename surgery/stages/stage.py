@@ -17,7 +17,6 @@ import numpy as np
 from torch import Tensor, nn
 
 from surgery.data import Dataset
-from surgery.errors import InputError
 from surgery.hierarchy import NAMED, Hierarchy, load_hierarchy, named
 from surgery.models import open_model
 from surgery.stages.fields import DATA, Table
@@ -301,10 +300,3 @@ def hierarchy_in(group: Group) -> Hierarchy:
         merges=None if merges is None else tuple((int(a), int(b), height, int(size)) for a, b, height, size in merges),
         method=str(group.attributes["method"]),
     )
-
-
-def needed(hierarchy: Hierarchy | None, what: str, data: Dataset) -> Hierarchy:
-    """The hierarchy; raises InputError if the data set has none."""
-    if hierarchy is None:
-        raise InputError(f"{what} refers to the hierarchy of the data, but {data.title} has none")
-    return hierarchy

@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from pydantic import Field
 
+from surgery.errors import InputError
 from surgery.hierarchy import Hierarchy
 from surgery.stages.fields import Count, ModelReference, Seed
 from surgery.stages.findings import Finding, Remark, remarks
 from surgery.stages.network import NetworkTable, make_network, network_arguments
 from surgery.stages.sources import SEED
-from surgery.stages.stage import Context, Figures, Finished, Sizes, StageTable, needed
+from surgery.stages.stage import Context, Figures, Finished, Sizes, StageTable
 from surgery.stages.training_tables import (
     AugmentationTable,
     AveragingTable,
@@ -81,7 +82,9 @@ class TrainStage(StageTable):
         hierarchy, cluster = None, self.objective.cluster
         if cluster is not None:
             role = "objective.cluster.hierarchy"
-            hierarchy = needed(context.hierarchy(role, cluster.hierarchy), role, context.data)
+            hierarchy = context.hierarchy(role, cluster.hierarchy)
+            if hierarchy is None:
+                raise InputError(f"{role} refers to the hierarchy of the data, but {context.data.title} has none")
         trained = fit(
             network,
             context.data,

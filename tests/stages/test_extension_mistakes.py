@@ -176,3 +176,15 @@ def test_files_of_a_users_stage_are_relative_to_the_recipe(tmp_path):
 def test_the_signature_of_a_decorated_function_is_unknown(tmp_path):
     Path(tmp_path / "mistakes_for_tests.py").write_text("import functools\n\n@functools.cache\ndef make(size): ...\n")
     assert locate("mistakes_for_tests:make").signature is None
+
+
+def test_a_package_that_registers_a_name_of_surgery_changes_no_key(monkeypatch):
+    text = RECIPE[: RECIPE.index("[stage.map]")] + '[stage.rob]\nkind = "attack"\nmodel = "net"\n'
+    Path("mine.toml").write_text(text + 'attacks.a = { kind = "fgsm", epsilon = 0.1 }\n')
+    before = stage_keys(load_recipe("mine.toml"), "d")
+    names = {"architectures": "convnet", "datasets": "planted", "attacks": "fgsm", "stages": "train"}
+    registered = {f"surgery.{group}": {name: "mistakes_for_tests:Shift"} for group, name in names.items()}
+    monkeypatch.setattr("surgery.plugins._registered", lambda: registered)
+    recipe = load_recipe("mine.toml")
+    assert stage_keys(recipe, "d") == before
+    assert recipe.extensions() == ()
