@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from surgery.errors import InputError
+from surgery.torch_state import torch_state
 
 _ROUNDING = 1e-13
 """A logit that varies less than this, relative to the largest, is constant."""
@@ -57,6 +58,7 @@ class Agreement:
         return wilson_interval(self.equal, self.images)
 
 
+@torch_state(gradients=False)
 def agreement(
     network: Callable[[Tensor], Tensor],
     linear: Callable[[Tensor], Tensor] | Affine,
@@ -73,16 +75,15 @@ def agreement(
     for name, function in sides:
         _check_mode(name, function)
     equal, moments = 0, None
-    with torch.no_grad():
-        for batch in batches:
-            images = batch if isinstance(batch, Tensor) else batch[0]
-            if not len(images):
-                continue
-            first, second = (_logits(name, function, images) for name, function in sides)
-            _check_pair(first, second)
-            equal += int((first.argmax(dim=1) == second.argmax(dim=1)).sum())
-            added = _Moments.of(_centered(first), _centered(second))
-            moments = added if moments is None else moments.merge(added)
+    for batch in batches:
+        images = batch if isinstance(batch, Tensor) else batch[0]
+        if not len(images):
+            continue
+        first, second = (_logits(name, function, images) for name, function in sides)
+        _check_pair(first, second)
+        equal += int((first.argmax(dim=1) == second.argmax(dim=1)).sum())
+        added = _Moments.of(_centered(first), _centered(second))
+        moments = added if moments is None else moments.merge(added)
     if moments is None:
         raise InputError("expected at least one image to compare the networks on; the batches hold none")
     return _conclude(equal, moments)

@@ -14,14 +14,18 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
-from typing import Any, Literal
+from os import PathLike
+from typing import Any, Literal, Protocol
 
 import torch
-from torch import fx
+from torch import fx, nn
 
-from surgery.graph import Graph, Place, computing, depends_on_input, nodes_in, operation_name, operation_of
+from surgery.errors import InputError
+from surgery.graph import Graph, Place, computing, depends_on_input, nodes_in, operation_name, operation_of, trace
 from surgery.graph.digests import recall, remember
 from surgery.linear.probe import Probe, is_scaled, obstacle, probe
+from surgery.rewrite import Plan
+from surgery.torch_state import torch_state
 
 TOLERANCE = 1e-8
 """Largest deviation from superposition, relative to the output's linear part, that float64 rounding explains in deep
@@ -72,6 +76,18 @@ class AffineCertificate:
         return self.verdict == "affine"
 
     @property
+    def advice(self) -> str:
+        """What helps against this verdict: rules where operations are not affine, other scales where probes fail."""
+        if self.offenders:
+            return "linearize it first, with a ruleset that deals with these operations"
+        if any(scale == 0 or not math.isfinite(scale) for scale in self.scales.values()):
+            return (
+                "the scales of the layers multiply to a number outside float64, or a weight is not finite: multiply "
+                "the weights of layers by constants, or keep batch norms with the ruleset linearize-keep-bn"
+            )
+        return "every operation is affine by its law, so no rule is missing; check what the network returns"
+
+    @property
     def output_scale(self) -> float | None:
         """The scale of the last node: the scale of the sub-network's output for a standard normal input."""
         return list(self.scales.values())[-1] if self.scales else None
@@ -99,15 +115,55 @@ class AffineCertificate:
         return f"<pre>{escape(str(self))}</pre>"
 
 
-def certify(
-    graph: Graph, *, generator: torch.Generator | None = None, tolerance: float = TOLERANCE
-) -> AffineCertificate:
-    """Certify that `graph` is affine in its input: F(a x + (1 - a) y) = a F(x) + (1 - a) F(y).
+class Rewritten(Protocol):
+    """A result that holds a graph: that of `linearize` or `apply`, or a model that `open_model` opened."""
 
-    `generator` draws the probes (a fixed seed by default). The probes run on the graph's device, in float64, weight by
-    weight, so memory beyond the graph's stays near one layer's. `certify` always measures; `certificate_of` measures
-    only what the graph does not carry yet.
+    @property
+    def module(self) -> nn.Module: ...
+
+
+def graph_of(network: nn.Module | Rewritten, example: torch.Tensor | None = None) -> Graph:
+    """`network` as a graph: a graph unchanged, the graph of a result, or a module traced with `example`.
+
+    `example` is `(batch, channels, height, width)`; only its shape and dtype matter, and a graph needs none.
+
+    Raises InputError for other objects, and for a module without an example.
     """
+    module = network if isinstance(network, nn.Module) else getattr(network, "module", None)
+    if not isinstance(module, nn.Module):
+        given = f"the path {str(network)!r}" if isinstance(network, (str, PathLike)) else type(network).__name__
+        opener = "surgery.load_model opens a model file" if isinstance(network, (str, PathLike)) else None
+        if isinstance(network, Plan):
+            opener = "surgery.apply(plan) makes the rewritten graph"
+        raise InputError(f"expected a network (a torch module, or a graph of surgery.trace), got {given}", hint=opener)
+    if example is not None:
+        return trace(module, example)
+    if isinstance(module, Graph):
+        return module
+    raise InputError(
+        f"{type(module).__name__} has to be traced; expected an example input",
+        hint="give one as the second argument, as in torch.zeros(1, 3, 32, 32)",
+    )
+
+
+@torch_state(gradients=False)
+def certify(
+    network: nn.Module | Rewritten,
+    example: torch.Tensor | None = None,
+    *,
+    generator: torch.Generator | None = None,
+    tolerance: float = TOLERANCE,
+) -> AffineCertificate:
+    """Certify that a network is affine in its input: F(a x + (1 - a) y) = a F(x) + (1 - a) F(y).
+
+    `network` is a graph, the result of `linearize` or `apply`, or a module with an `example` input. `generator` draws
+    the probes (a fixed seed by default). The probes run on the graph's device, in float64, weight by weight, so memory
+    beyond the graph's stays near one layer's. `certify` always measures; `certificate_of` measures only what the graph
+    does not carry yet.
+
+    Raises InputError and TraceError as `graph_of` does.
+    """
+    graph = graph_of(network, example)
     found = offenders(graph)
     if found:
         return _conclude(None, found, tolerance)
@@ -118,6 +174,7 @@ def certify(
     return certificate
 
 
+@torch_state(gradients=False)
 def certificate_of(graph: Graph) -> AffineCertificate:
     """The certificate that `graph` carries, if nodes and weights have not changed since; else that of `certify`.
 

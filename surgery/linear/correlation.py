@@ -7,12 +7,15 @@ classes that is one pass over W and a matrix of 1,000 x 1,000, and W is never co
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from surgery.errors import InputError
+from surgery.torch_state import torch_state
 
 _SLICE = 1 << 22
 """Numbers of W that are in float64 at one time: 32 MiB."""
@@ -45,7 +48,8 @@ class Spectrum:
     stable_rank: float
 
 
-def correlate(map: HasMatrix | Tensor, *, center: bool = False) -> Tensor:
+@torch_state(gradients=False)
+def correlate(map: HasMatrix | Tensor | NDArray[Any], *, center: bool = False) -> Tensor:
     """C_ij = <W_i, W_j> / (|W_i| |W_j|) for the columns W_i of `map`, a `LinearMap` or a tensor `(D, K)` (eq. 7).
 
     `center` subtracts the mean over classes from every W_i first. Softmax does not change when one vector is added to
@@ -66,7 +70,8 @@ def correlate(map: HasMatrix | Tensor, *, center: bool = False) -> Tensor:
     return correlation.fill_diagonal_(1.0)
 
 
-def spectrum(map: HasMatrix | Tensor, *, center: bool = False) -> Spectrum:
+@torch_state(gradients=False)
+def spectrum(map: HasMatrix | Tensor | NDArray[Any], *, center: bool = False) -> Spectrum:
     """The singular values of W `(D, K)`, of a `LinearMap` or a tensor; `center` as for `correlate`.
 
     Raises InputError where W is zero or not finite.
@@ -86,8 +91,14 @@ def spectrum(map: HasMatrix | Tensor, *, center: bool = False) -> Spectrum:
     )
 
 
-def _matrix(map: HasMatrix | Tensor) -> Tensor:
-    matrix = (map if isinstance(map, Tensor) else map.matrix).detach()
+def _matrix(map: HasMatrix | Tensor | NDArray[Any]) -> Tensor:
+    given = torch.as_tensor(map) if isinstance(map, np.ndarray) else getattr(map, "matrix", map)
+    if not isinstance(given, Tensor):
+        raise InputError(
+            f"expected W as a LinearMap or a tensor (input values, classes), got {type(map).__name__}",
+            hint="surgery.extract computes the LinearMap of a network",
+        )
+    matrix = given.detach()
     if matrix.dim() != 2 or not matrix.numel() or not matrix.is_floating_point():
         raise InputError(
             f"W is a floating-point matrix (input values, classes); got shape {tuple(matrix.shape)}, {matrix.dtype}"

@@ -8,6 +8,7 @@ import torch
 
 from surgery.graph import Graph
 from surgery.linear.probe import run, tensors_in
+from surgery.torch_state import torch_state
 
 SAME_FUNCTION_TOLERANCE = 1e-5
 """Largest relative difference of outputs in float64 between a graph and one that promises the same function."""
@@ -25,6 +26,7 @@ class Comparison:
         return self.difference <= self.tolerance
 
 
+@torch_state(gradients=False)
 def compare(
     before: Graph,
     after: Graph,

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from html import escape
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -15,10 +16,11 @@ from torch import fx, nn
 
 from surgery.errors import CertificateError, InputError
 from surgery.graph import Graph, computing, trace
-from surgery.linear.certificate import AffineCertificate, certificate_of, offenders
+from surgery.linear.certificate import AffineCertificate, Rewritten, certificate_of, graph_of, offenders
 from surgery.linear.features import node_at
-from surgery.linear.linearization import Linearized, Rules, linearize, traced
+from surgery.linear.linearization import Rules, linearize
 from surgery.linear.transpose import Transpose
+from surgery.torch_state import torch_state
 
 SAFE_RANGE = 1e30
 """Scales (or their inverse) beyond which float32 could overflow in between; then float64 is used."""
@@ -63,9 +65,11 @@ class LinearMap:
         return images.flatten(1).to(self.weight.dtype) @ self.matrix + self.bias
 
     def __str__(self) -> str:
-        norms = self.weight.flatten(1).norm(dim=1)
+        rows = self.weight.flatten(1)
+        scale = float(rows.abs().max()) or 1.0  # squares of 1e200 would overflow
+        norms = [scale * float(row) for row in (rows / scale).norm(dim=1)]
         names = self.class_names or tuple(map(str, range(len(norms))))
-        shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+        shown = shorten(", ".join(names[:10]) + (", ..." if len(names) > 10 else ""), 200, placeholder=" ...")
         facts = {key: value for key, value in self.provenance.items() if key not in ("model", "certificate")}
         return "\n".join(
             [
@@ -73,7 +77,7 @@ class LinearMap:
                 f"  weight {tuple(self.weight.shape)}, bias {tuple(self.bias.shape)}, {self.weight.dtype} on "
                 f"{self.weight.device}",
                 f"  {len(names)} outputs: {shown}",
-                f"  norms of the weight vectors from {float(norms.min()):.3g} to {float(norms.max()):.3g}",
+                f"  norms of the weight vectors from {min(norms):.3g} to {max(norms):.3g}",
                 "  "
                 + ", ".join(
                     f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}"
@@ -88,8 +92,9 @@ class LinearMap:
         return f"<pre>{escape(str(self))}</pre>"
 
 
+@torch_state(gradients=False)
 def extract(
-    network: nn.Module | Linearized,
+    network: nn.Module | Rewritten,
     example: torch.Tensor | None = None,
     *,
     rules: Rules | None = None,
@@ -103,8 +108,8 @@ def extract(
 ) -> LinearMap:
     """Compute the weight matrix and bias of an affine network, or of its inner node `at`, a node's name or module path.
 
-    `network` is a graph, the result of `linearize`, or a module with an `example` input. An affine network is used
-    unchanged; `rules` linearize any other, which is refused without rules.
+    `network` is a graph, the result of `linearize` or `apply`, or a module with an `example` input. An affine network
+    is used unchanged; `rules` linearize any other, which is refused without rules.
 
     Cotangents are pulled back in chunks that stay within `max_memory` bytes (default: a quarter of the free memory).
     Where all paths lead through a node narrower than the output, the basis of that node is pulled back and multiplied:
@@ -115,7 +120,7 @@ def extract(
     Raises CertificateError for a network that is not certified affine, InputError for an unknown `at`, or one without
     one row for each image.
     """
-    graph = network.module if isinstance(network, Linearized) else traced(network, example)
+    graph = graph_of(network, example)
     if rules is not None and offenders(graph):
         graph, certificate = linearize(graph, rules=rules).module, None
     if certificate is None or offenders(graph):
@@ -124,7 +129,7 @@ def extract(
         named = "".join(f"\n  {offender}" for offender in certificate.offenders[:8])
         raise CertificateError(
             f"{graph.model_name} has no weight matrix, because it is not certified affine: {certificate.reason}{named}",
-            hint="linearize it first, with a ruleset that deals with these operations",
+            hint=certificate.advice,
         )
     output = _node(graph, at)
     device = torch.device(device) if device is not None else _device(graph)
@@ -173,6 +178,7 @@ def extract(
     )
 
 
+@torch_state(gradients=True)
 def local_map(
     model: nn.Module,
     image: torch.Tensor,
@@ -187,9 +193,8 @@ def local_map(
     outputs = graph(image[None])
     classes = outputs.shape[1]
     leaf = image.detach().expand(classes, *image.shape).clone().requires_grad_()
-    with torch.enable_grad():
-        values = graph(leaf)
-        [weight] = torch.autograd.grad(values.diagonal().sum(), leaf)
+    values = graph(leaf)
+    [weight] = torch.autograd.grad(values.diagonal().sum(), leaf)
     bias = values[0].detach() - weight.flatten(1) @ image.flatten()
     provenance = {"model": graph.model_name, "node": "output", "point": "one image"}
     return LinearMap(weight=weight, bias=bias, output_shape=(classes,), class_names=class_names, provenance=provenance)

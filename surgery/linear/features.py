@@ -16,6 +16,7 @@ from torch import Tensor, fx
 from surgery.errors import InputError, suggest
 from surgery.graph import Graph, copy_nodes, depends_on_input, operation_name, operation_of
 from surgery.graph.normalizer import remove_dead_code
+from surgery.torch_state import torch_state
 
 Variant = Literal["paper", "published"]
 """`paper`: L2 distances between the means of all images. `published`: as in the paper's code, the mean squared
@@ -110,6 +111,7 @@ class ClassMeans:
             raise InputError(f"the features of image {image} of the batch, class {int(labels[image])}, are not finite")
 
 
+@torch_state(gradients=False)
 def feature_distance(
     features: Tensor, labels: Tensor, *, num_classes: int | None = None, variant: Variant = "paper"
 ) -> Tensor:
@@ -125,6 +127,7 @@ def feature_distance(
     return ClassMeans.empty(num_classes, limit=_limit(variant)).add(features, labels).distance(variant)
 
 
+@torch_state(gradients=False)
 def class_means(
     function: Callable[[Tensor], Tensor],
     batches: Iterable[tuple[Tensor, Tensor]],
@@ -137,11 +140,10 @@ def class_means(
     Stops early where `variant` needs no more images. Raises InputError as `ClassMeans.add` does.
     """
     result = ClassMeans.empty(num_classes, limit=_limit(variant))
-    with torch.no_grad():
-        for images, labels in batches:
-            result = result.add(function(images), labels)
-            if result.limit is not None and bool((result.counts >= result.limit).all()):
-                break
+    for images, labels in batches:
+        result = result.add(function(images), labels)
+        if result.limit is not None and bool((result.counts >= result.limit).all()):
+            break
     return result
 
 

@@ -10,12 +10,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from surgery.errors import CertificateError, InputError
-from surgery.graph import Edit, Graph, computing, trace
-from surgery.linear.certificate import AffineCertificate, certificate_of
+from surgery.errors import CertificateError
+from surgery.graph import Edit, Graph, computing
+from surgery.linear.certificate import AffineCertificate, Rewritten, certificate_of, graph_of
 from surgery.linear.equivalence import Comparison, compare
 from surgery.rewrite import Plan, RuleSet, apply, plan
 from surgery.rewrite.ruleset import Promise
+from surgery.torch_state import torch_state
 
 Rules = str | Path | RuleSet | Sequence[str | Path | RuleSet]
 """A ruleset, by name, by path or as a value, or several of them."""
@@ -52,7 +53,7 @@ class Linearized:
         return f"<pre>{escape(str(self))}</pre>"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class CheckedRewrite:
     """A rewritten graph with the check of its promise.
 
@@ -63,6 +64,10 @@ class CheckedRewrite:
     log: tuple[Edit, ...]
     certificate: AffineCertificate | None
     comparison: Comparison | None
+
+    def __repr__(self) -> str:
+        checked = [str(item) for item in (self.certificate, self.comparison) if item is not None]
+        return "\n".join([f"{self.module.model_name} after {len(self.log)} edits", *(checked or ["nothing promised"])])
 
     @property
     def failure(self) -> str | None:
@@ -77,8 +82,9 @@ class CheckedRewrite:
         return None
 
 
+@torch_state(gradients=False)
 def linearize(
-    model: nn.Module,
+    model: nn.Module | Rewritten,
     example: torch.Tensor | None = None,
     rules: Rules = "linearize",
     *,
@@ -88,23 +94,25 @@ def linearize(
     """Trace `model`, apply `rules` and certify the result.
 
     `model` is a module, with an `example` `(batch, channels, height, width)` of which only shape and dtype matter, or a
-    `Graph`, which needs none. It is not changed. `strict` refuses rules that do not fire as often as they expect. A
-    result that is not affine is returned with a certificate that names the offenders; `require_affine` refuses it.
+    `Graph` or the result of `apply`, which need none. It is not changed. `strict` refuses rules that do not fire as
+    often as they expect. A result that is not affine is returned with a certificate that names the offenders;
+    `require_affine` refuses it.
 
-    Raises TraceError, RuleError, RewriteError; InputError without an example; CertificateError where `require_affine`
-    is broken.
+    Raises TraceError, RuleError, RewriteError; InputError without an example or for something that is no network;
+    CertificateError where `require_affine` is broken.
     """
-    before = traced(model, example)
+    before = graph_of(model, example)
     planned = plan(before, rules)
     checked = apply_checked(planned, promise="affine", strict=strict)
     assert checked.certificate is not None, "an affine result was promised"
     if require_affine and checked.failure is not None:
-        raise CertificateError(checked.failure, hint="add rules for the operations that the certificate names")
+        raise CertificateError(checked.failure, hint=checked.certificate.advice)
     return Linearized(
         module=checked.module, log=checked.log, certificate=checked.certificate, plan=planned, before=before
     )
 
 
+@torch_state(gradients=False)
 def apply_checked(planned: Plan, *, promise: Promise | None = None, strict: bool = True) -> CheckedRewrite:
     """Apply a plan and check the promise of its ruleset, or the argument `promise` if it is given.
 
@@ -120,15 +128,4 @@ def apply_checked(planned: Plan, *, promise: Promise | None = None, strict: bool
         log=rewrite.log,
         certificate=certificate_of(rewrite.module) if promise == "affine" else None,
         comparison=compare(planned.graph, rewrite.module) if promise == "same function" else None,
-    )
-
-
-def traced(model: nn.Module, example: torch.Tensor | None) -> Graph:
-    """`model` as a graph; raises InputError for a module without an example."""
-    if example is not None:
-        return trace(model, example)
-    if isinstance(model, Graph):
-        return model
-    raise InputError(
-        f"{type(model).__name__} has to be traced; expected an example input", hint="as in torch.zeros(1, 3, 32, 32)"
     )

@@ -164,6 +164,8 @@ class Transpose:
     def _cast(self, value: Any) -> Any:
         if not isinstance(value, torch.Tensor):
             return value
+        # Autograd refuses tensors that were made in inference mode; their clones are ordinary ones.
+        value = value.clone() if value.is_inference() else value
         return value.to(self.device, self.dtype if value.is_floating_point() else value.dtype)
 
 
@@ -206,9 +208,13 @@ def _convolution(
     groups: int,
 ) -> torch.Tensor:
     """The gradient of a convolution with respect to its input `image`, contiguous, of which only the shape matters."""
+    sizes = image.shape[2:]
     if isinstance(padding, str):
-        spans = [d * (size - 1) for d, size in zip(dilation, weight.shape[2:], strict=True)]
-        padding = [span // 2 if padding == "same" else 0 for span in spans]
+        spans = [d * (size - 1) if padding == "same" else 0 for d, size in zip(dilation, weight.shape[2:], strict=True)]
+        padding = [span // 2 for span in spans]
+        if any(span % 2 for span in spans):
+            # An even kernel pads one more zero at the end than at the start: an input that is longer by one there.
+            image = image.new_empty((*image.shape[:2], *(n + span % 2 for n, span in zip(sizes, spans, strict=True))))
     if image.dim() == 4 and image.device.type == "cpu" and weight.numel() <= image.numel():
         # Channels last has the faster kernels, and pays where the weights, which they reorder, are the smaller part.
         cotangent = cotangent.contiguous(memory_format=torch.channels_last)
@@ -217,6 +223,8 @@ def _convolution(
     part, _, _ = torch.ops.aten.convolution_backward(
         cotangent, image, weight, None, stride, padding, dilation, False, none, groups, wanted
     )
+    for dimension, size in enumerate(sizes, start=2):
+        part = part.narrow(dimension, 0, size)
     return part
 
 

@@ -221,3 +221,16 @@ def test_extracting_leaves_the_graph_alone(everything):
     extract(everything)
     assert all(torch.equal(before[name], tensor) for name, tensor in everything.tensors().items())
     assert all(parameter.grad is None for parameter in everything.parameters())
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
+@pytest.mark.parametrize("kernel", [2, 4, (4, 3), (1, 6)])
+@pytest.mark.parametrize("dilation", [1, 3])
+def test_padding_same_with_an_even_kernel_pads_one_more_zero_at_the_end(kernel, dilation):
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(3, 4, kernel, padding="same", dilation=dilation, groups=1), nn.Flatten(), nn.Linear(4 * 7 * 9, 5)
+    ).double()
+    images = torch.randn(3, 3, 7, 9, dtype=torch.float64)
+    found = extract(net, images[:1], dtype=torch.float64)
+    torch.testing.assert_close(found(images), net(images), rtol=1e-10, atol=1e-10)
