@@ -16,7 +16,7 @@ from surgery.graph.builder import Place
 from surgery.graph.graph import Graph
 from surgery.graph.nodes import operation_name
 
-_IMAGES = 2
+COMPARED = 2
 """Images in a comparison: more than one, because one image hides mistakes about the batch."""
 
 
@@ -113,7 +113,7 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 
 def _candidates(example: Tensor, device: torch.device) -> Iterator[Tensor]:
-    shape, generator = (_IMAGES, *example.shape[1:]), torch.Generator().manual_seed(0)
+    shape, generator = (COMPARED, *example.shape[1:]), torch.Generator().manual_seed(0)
     if example.dtype.is_floating_point or example.dtype.is_complex:
         # Drawn in float32 or wider: not every dtype has random numbers on every device.
         dtype = torch.promote_types(example.dtype, torch.float32)

@@ -15,6 +15,7 @@ from surgery.errors import TraceError
 from surgery.graph import shapes
 from surgery.graph.builder import Builder, Place
 from surgery.graph.comparison import (
+    COMPARED,
     DisagreementError,
     Sample,
     check_agreement,
@@ -24,8 +25,10 @@ from surgery.graph.comparison import (
     sample,
 )
 from surgery.graph.graph import TENSOR_PATH, Graph
+from surgery.graph.memory import check_memory
 from surgery.graph.nodes import attribute
 from surgery.graph.normalizer import NodeError, normalize, owned
+from surgery.graph.patches import recording
 from surgery.graph.recorder import _NOT_THE_USERS, Recorder
 
 
@@ -37,7 +40,8 @@ def trace(model: nn.Module, example: torch.Tensor) -> Graph:
     `torch.export`. Each rung is compared with the model on two random images, and the next one is tried where they
     differ. The graph owns copies of the tensors; the model, its mode and the random state are not changed.
 
-    A `Graph` is returned as it is.
+    The graph takes over the names of the classes, if the model has an attribute `class_names`, as the models have that
+    `load_model` reads from surgery's checkpoints. A `Graph` is returned as it is.
 
     Raises TraceError, naming module path and source line, where no rung accepts the model and gives its outputs, where
     the model does not accept the example, and for a `Graph` of another input shape.
@@ -62,12 +66,15 @@ def trace(model: nn.Module, example: torch.Tensor) -> Graph:
     failures: dict[str, NodeError] = {}
     for rung, climb in RUNGS.items():
         try:
-            with torch.random.fork_rng(devices=[]):
+            with torch.random.fork_rng(devices=[]), recording():
                 builder = climb(evaluating_copy(model, share=True), example)
         except Exception as error:
             failures[rung] = _located(error)
             continue
         graph = _graph(builder, rung, type(model).__name__)
+        graph.class_names = class_names_of(model)
+        # Until here nothing had values; the comparison is the first forward pass.
+        check_memory(graph, COMPARED, device=next((t.device for t in graph.tensors().values()), example.device))
         try:
             expected = expected or sample(model, example)
             if expected is not None:
@@ -77,6 +84,14 @@ def trace(model: nn.Module, example: torch.Tensor) -> Graph:
         else:
             return graph
     raise _untraceable(model, example, failures, expected)
+
+
+def class_names_of(model: nn.Module) -> tuple[str, ...] | None:
+    """The attribute `class_names` of a module, as `load_model` sets it: different texts; None for anything else."""
+    names = getattr(model, "class_names", None)
+    if not isinstance(names, (tuple, list)) or not all(isinstance(name, str) and name for name in names):
+        return None
+    return tuple(names) if names and len(set(names)) == len(names) else None
 
 
 def _batched(shape: Sequence[int]) -> str:
