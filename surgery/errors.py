@@ -6,6 +6,9 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+_EXCERPT = 160
+"""The most characters of a line that an error shows."""
+
 
 class SurgeryError(Exception):
     """Base of all errors raised on purpose; `message` names the mistake and its place, `hint` a remedy."""
@@ -53,10 +56,13 @@ class Position:
     text: str
 
     def point(self, message: str) -> str:
-        """Format `message` as `file:line:column` with the line and a caret under the column."""
-        gutter = f"{self.line} | "
-        caret = " " * (len(gutter) + self.column - 1) + "^"
-        return f"{self.path}:{self.line}:{self.column}: {message}\n{gutter}{self.text}\n{caret}"
+        """Format `message` as `file:line:column` with the line, shortened, and a caret under the column."""
+        start = max(0, self.column - 1 - _EXCERPT // 2) if len(self.text) > _EXCERPT else 0
+        before, after = "..." if start else "", "..." if start + _EXCERPT < len(self.text) else ""
+        gutter = f"{self.line} | {before}"
+        caret = " " * (len(gutter) + self.column - 1 - start) + "^"
+        shown = self.text[start : start + _EXCERPT]
+        return f"{self.path}:{self.line}:{self.column}: {message}\n{gutter}{shown}{after}\n{caret}"
 
 
 def suggest(name: str, known: Iterable[str]) -> str | None:

@@ -17,6 +17,8 @@ def existing_file(path: str | Path) -> Path:
         raise InputError(f"{path}: no such file", hint=near)
     if path.is_dir():
         raise InputError(f"{path}: expected a file, got a folder")
+    if not path.is_file():  # opening a pipe would block, and a device may never end
+        raise InputError(f"{path}: expected a file, got a pipe or a device")
     try:
         with path.open("rb") as stream:
             empty = not stream.read(1)

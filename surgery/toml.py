@@ -21,7 +21,13 @@ Location = tuple[str | int, ...]
 """A path into the data, like `("rule", 2, "match")`."""
 
 DEEPEST = 64
-"""The deepest nesting of tables and lists; deeper data are refused before anything recurses into them."""
+"""The deepest nesting of tables and lists, and the most parts of a dotted key.
+
+Deeper data are refused before anything recurses into them.
+"""
+
+LARGEST = 4 * 2**20
+"""The most bytes of a text file: thousands of rules or stages, and parsed within seconds."""
 
 
 class TomlError(InputError):
@@ -70,16 +76,33 @@ class TomlDocument:
         return Position(path=self.path, line=line, column=min(column + offset, len(text) + 1), text=text)
 
 
+def read_text(path: str | Path) -> str:
+    """The text of a recipe, a ruleset or a similar file that people write.
+
+    Raises InputError for what is no regular file, for a file above `LARGEST` bytes, and for one that is not UTF-8.
+    """
+    try:
+        with existing_file(path).open("rb") as stream:
+            content = stream.read(LARGEST + 1)  # not the size that the file system tells: it may grow meanwhile
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from None
+    if len(content) > LARGEST:
+        raise InputError(f"{path}: expected a text file of at most {LARGEST >> 20} MiB")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise InputError(
+            f"{path}:{line}: expected a text file in UTF-8, got the byte 0x{content[error.start]:02x}"
+        ) from None
+
+
 def read_toml(path: str | Path) -> TomlDocument:
     """Read a TOML file.
 
-    Raises InputError with file:line:column and a caret for a file that is not TOML.
+    Raises InputError with file:line:column and a caret for a file that is not TOML, and those of `read_text`.
     """
-    file = existing_file(path)
-    try:
-        return parse_toml(file.read_text(encoding="utf-8"), str(path))
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not a text file (UTF-8 expected)") from None
+    return parse_toml(read_text(path), str(path))
 
 
 def parse_toml(text: str, path: str) -> TomlDocument:
@@ -87,20 +110,37 @@ def parse_toml(text: str, path: str) -> TomlDocument:
 
     Raises TomlError, also for legal text that is nested deeper than `DEEPEST`.
     """
+    too_deep = f"tables and lists are nested deeper than {DEEPEST}"
+    long_key = _long_key(text)
+    if long_key is not None:
+        place = _position(text, path, text.count("\n", 0, long_key) + 1, long_key - text.rfind("\n", 0, long_key))
+        raise TomlError(f"a dotted key has more than {DEEPEST} parts", place)
     try:
         data = tomllib.loads(text)
     except RecursionError:
-        raise TomlError("nested too deeply", _syntax_position(text, path, "at line 1, column 1")) from None
+        raise TomlError(too_deep, _position(text, path, 1, 1)) from None
     except ValueError as error:  # not only TOMLDecodeError: Python refuses whole numbers of thousands of digits itself
         reason = re.sub(r"\s*\(at .*\)$", "", str(error))
-        raise TomlError(reason, _syntax_position(text, path, str(error))) from None
+        found = re.search(r"at line (\d+), column (\d+)", str(error))
+        lines = _lines(text.rstrip("\r\n"))
+        line, column = (int(found[1]), int(found[2])) if found else (len(lines), len(lines[-1]) + 1)
+        raise TomlError(reason, _position(text, path, line, column)) from None
     if _depth(data) > DEEPEST:
-        reason = f"tables and lists are nested deeper than {DEEPEST}"
-        raise TomlError(reason, _syntax_position(text, path, "at line 1, column 1"))
+        raise TomlError(too_deep, _position(text, path, 1, 1))
     scan = _Scan(text=_unix(text))
     scan.run()
     positions, keys = scan.places(scan.values), scan.places(scan.keys)
     return TomlDocument(path=path, text=text, data=data, positions=positions, keys=keys)
+
+
+def _long_key(text: str) -> int | None:
+    """The start of a dotted key of more than `DEEPEST` parts.
+
+    tomllib needs time and memory that grow with the square of the parts, so such a key is noticed before parsing.
+    """
+    if all(line.count(".") < DEEPEST for line in text.split("\n")):
+        return None
+    return next((token.start() for token in _TOKEN.finditer(text) if token.lastgroup == "key"), None)
 
 
 def _unix(text: str) -> str:
@@ -112,10 +152,8 @@ def _lines(text: str) -> list[str]:
     return _unix(text).split("\n")
 
 
-def _syntax_position(text: str, path: str, message: str) -> Position:
-    lines = (_unix(text).rstrip("\n") or "").split("\n")
-    found = re.search(r"at line (\d+), column (\d+)", message)
-    line, column = (int(found[1]), int(found[2])) if found else (len(lines), len(lines[-1]) + 1)
+def _position(text: str, path: str, line: int, column: int) -> Position:
+    lines = _lines(text)
     line = min(line, len(lines))
     return Position(path=path, line=line, column=column, text=lines[line - 1])
 
@@ -136,6 +174,14 @@ _SPACE = re.compile(r"(?:[ \t\n]|#[^\n]*)*")
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _STRING = re.compile(r'"""(?:\\.|[^\\])*?"{3,5}' + r"|'''.*?'{3,5}" + r'|"(?:\\.|[^"\\])*"' + r"|'[^']*'", re.DOTALL)
 _SCALAR = re.compile(r"[^,\]}\n#]+")
+# Strings and comments are tokens, so that dots inside them do not count; possessive, so that no text takes long.
+_PART = r"""(?:[A-Za-z0-9_-]++|"(?:\\.|[^"\\\n])*+"|'[^'\n]*+')"""
+_TOKEN = re.compile(
+    r'"""(?:\\.|[^\\])*?"{3,5}'
+    + r"|'''.*?'{3,5}"
+    + rf"|(?P<key>(?:{_PART}[ \t]*\.[ \t]*){{{DEEPEST}}})|{_PART}|#[^\n]*+|[^A-Za-z0-9_\"'#-]++|.",
+    re.DOTALL,
+)
 
 
 @dataclass(kw_only=True)

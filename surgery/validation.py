@@ -6,6 +6,7 @@ The key `kind` selects the model of a table that has several forms.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import UnionType
@@ -16,6 +17,9 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from surgery.errors import suggest
 from surgery.toml import Location, TomlDocument
+
+MOST_UNKNOWN = 10
+"""The most unknown keys of one table that are reported, each with its place; a count stands for the others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +64,18 @@ def refusal(message: str, *, hint: str | None = None, key: str = "") -> Pydantic
 def findings(error: ValidationError, model: type[BaseModel], data: Mapping[str, Any]) -> list[Finding]:
     """All mistakes that `error` reports in `data`, which should be a `model`."""
     tables = {visited.location: visited for visited in visit(model, data)}
-    return [_finding(item, data, tables) for item in error.errors(include_url=False)]
+    found, unknown = list[Finding](), Counter[Location]()
+    for item in error.errors(include_url=False):
+        if item["type"] == "extra_forbidden":
+            unknown[item["loc"][:-1]] += 1
+            if unknown[item["loc"][:-1]] > MOST_UNKNOWN:  # of another kind of file, or hostile
+                continue
+        found.append(_finding(item, data, tables))
+    for table, count in unknown.items():
+        if count > MOST_UNKNOWN:
+            location = _in_data(table, data)
+            found.append(Finding(location=location, message=f"{count - MOST_UNKNOWN} more unknown keys in this table"))
+    return found
 
 
 def visit(annotation: Any, value: Any, location: Location = ()) -> Iterator[Visited]:
@@ -142,7 +157,7 @@ def _elements(annotation: Any, value: Any) -> Iterator[tuple[str | int, Any, Any
 
 
 def _finding(item: ErrorDetails, data: Mapping[str, Any], tables: Mapping[Location, Visited]) -> Finding:
-    location = _in_data(item, data)
+    location = _in_data(item["loc"], data, missing=item["type"] == "missing")
     kind, context = item["type"], item.get("ctx", {})
     if kind == "extra_forbidden":
         return _unknown(location, tables.get(location[:-1]))
@@ -167,15 +182,15 @@ def _finding(item: ErrorDetails, data: Mapping[str, Any], tables: Mapping[Locati
     return Finding(location=location, message=_at(location, told), on_key=on_key)
 
 
-def _in_data(item: ErrorDetails, data: Any) -> Location:
-    """The location in the data: pydantic's, without the names of the union members in it."""
+def _in_data(location: Location, data: Any, *, missing: bool = False) -> Location:
+    """The location in the data: pydantic's, without the names of union members; `missing`: its last key is missing."""
     kept: list[str | int] = []
-    for number, part in enumerate(item["loc"]):
+    for number, part in enumerate(location, start=1):
         items: Any = data if isinstance(data, Mapping) else dict(enumerate(data)) if isinstance(data, list) else {}
         inside = part in items
         if inside:
             data = items[part]
-        if inside or (item["type"] == "missing" and number == len(item["loc"]) - 1):
+        if inside or (missing and number == len(location)):
             kept.append(part)
     return tuple(kept)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -77,8 +76,6 @@ def _check_file(text: str, marker: Any) -> InputError | None:
         if isinstance(marker, RuleSetName):
             load_rules(text)
         elif isinstance(marker, FilePath) and marker.content and marker.fits(text):
-            if os.path.exists(text) and not os.path.isfile(text):  # noqa: PTH110, PTH113 - these never raise
-                return InputError(f"{text}: not a file")
             existing_file(text)
     except InputError as error:
         return error

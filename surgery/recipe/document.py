@@ -14,18 +14,20 @@ from pathlib import Path
 from typing import Any
 
 from surgery.errors import InputError, suggest
-from surgery.files import existing_file
 from surgery.recipe.problems import Flag, Place, Problem, RecipeError
 from surgery.recipe.schema import RecipeFile
 from surgery.stages.extension import ExtensionStage
 from surgery.stages.fields import FilePath
 from surgery.stages.registry import table_of
-from surgery.toml import Location, TomlDocument, TomlError, parse_toml
+from surgery.toml import Location, TomlDocument, TomlError, parse_toml, read_text
 from surgery.validation import Visited, visit
 
 _INSTALLED = Path(__file__).parent / "shipped"
 SHIPPED = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).parents[2] / "recipes"
 """The folder of shipped recipes: next to this file once installed, at the top of a checkout."""
+
+MOST_FILES = 100
+"""The most files of one recipe, each read once: a chain of includes is as deep as the calls that read it."""
 
 Origin = tuple[TomlDocument | Flag, Location]
 """The file or flag that a value is from, and its location there."""
@@ -167,8 +169,8 @@ def _put(
 ) -> None:
     if location[-1] in table:
         # The origins of the replaced value are deeper than it: one that stayed would point into another file.
-        for known in [known for known in origins if known[: len(location)] == location]:
-            del origins[known]
+        for inner in _tables_and_values(table[str(location[-1])]):
+            origins.pop((*location, *inner), None)
     table[str(location[-1])] = copy.deepcopy(value)
     source, base = origin
     for inner in _tables_and_values(value):
@@ -207,7 +209,7 @@ def read_document(path: Path, overrides: Sequence[tuple[str, str]], problems: li
     Overrides that are wrong are added to `problems` and left out. Raises RecipeError for text that is not TOML and for
     includes that cannot be read, InputError if there is no such file.
     """
-    file = _parse(path, str(path))
+    file = _parse(path)
     document = Document(data={}, origins={(): (file, ())})
     found: list[Problem] = []
     document = _with_includes(file, document, (os.path.realpath(path),), {os.path.realpath(path)}, found)
@@ -218,15 +220,11 @@ def read_document(path: Path, overrides: Sequence[tuple[str, str]], problems: li
     return document.with_absolute_paths()
 
 
-def _parse(path: Path, name: str) -> TomlDocument:
+def _parse(path: Path) -> TomlDocument:
     try:
-        return parse_toml(existing_file(path).read_text(encoding="utf-8"), name)
+        return parse_toml(read_text(path), str(path))
     except TomlError as error:
         raise RecipeError([Problem(place=error.position, message=error.reason)]) from None
-    except UnicodeDecodeError:
-        raise InputError(f"{name}: not a text file (UTF-8 expected)") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{name}: cannot be read: {error}") from None
 
 
 def _with_includes(
@@ -246,8 +244,10 @@ def _with_includes(
                 message = f"recipes include each other: {' includes '.join(Path(item).name for item in chain)}"
                 problems.append(Problem(place=place, message=message))
             elif identity not in seen:
+                if len(seen) == MOST_FILES:
+                    raise InputError(f"expected at most {MOST_FILES} files that include each other")
                 seen.add(identity)
-                below = _with_includes(_parse(path, str(path)), below, (*including, identity), seen, problems)
+                below = _with_includes(_parse(path), below, (*including, identity), seen, problems)
                 # The name and description of an included recipe are its own.
                 if isinstance(head := below.data.get("recipe"), dict):
                     own = {key: value for key, value in head.items() if key not in ("name", "description")}
@@ -273,9 +273,7 @@ def _included(name: str, folder: Path) -> Path:
     if name in shipped_names():
         return SHIPPED / f"{name}.toml"
     path = folder / name
-    if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113 - these never raise
-        raise InputError(f"{path}: not a file")
-    if not os.path.exists(path):  # noqa: PTH110
+    if not os.path.exists(path):  # noqa: PTH110 - this never raises
         near = [item.name for item in folder.glob("*.toml")] if folder.is_dir() else []
         raise InputError(f"{path}: no such file", hint=suggest(name, [*near, *shipped_names()]))
     return path
@@ -319,7 +317,7 @@ def missing_stage(document: Document, location: Location) -> tuple[str, str | No
     stages = document.data.get("stage")
     if len(location) < 3 or location[0] != "stage" or not isinstance(stages, dict) or location[1] in stages:
         return None
-    return f"no stage is called {location[1]!r}", suggest(str(location[1]), stages) or f"there are {', '.join(stages)}"
+    return f"unknown stage {location[1]!r}", suggest(str(location[1]), stages) or f"there are {', '.join(stages)}"
 
 
 def _parse_value(text: str) -> Any:

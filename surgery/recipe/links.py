@@ -166,7 +166,7 @@ def _missing(link: Link, tables: Mapping[str, Mapping[str, Any]]) -> tuple[str, 
     fitting = _of_kind(link, tables)
     hint = suggest(link.target, fitting) or suggest(link.target, tables)
     listed = f"there are {', '.join(fitting)}" if fitting else f"there is no {_kinds(link)}"
-    return f"{_key(link)} = {shown(link.text)}: no stage is called {shown(link.target)}", hint or listed
+    return f"{_key(link)}: unknown stage {shown(link.target)}", hint or listed
 
 
 def _of_kind(link: Link, tables: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from surgery.recipe.check import Files, check
 from surgery.recipe.document import Document, find_recipe, read_document, shipped_names
 from surgery.recipe.links import inputs_of
-from surgery.recipe.matrix import Choice, Matrix, chosen, read_matrix
+from surgery.recipe.matrix import MOST_STAGES, Choice, Matrix, chosen, read_matrix
 from surgery.recipe.problems import Problem, RecipeError
 from surgery.recipe.recipe import Recipe
 from surgery.recipe.schema import RecipeFile
@@ -38,6 +38,9 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[tuple[str, str]] =
     """
     path, problems = find_recipe(name_or_path), list[Problem]()
     document = _named(read_document(path, overrides, problems), path)
+    if len(document.stages) > MOST_STAGES:  # checked first: the checks below take minutes for so many
+        message = f"expected at most {MOST_STAGES} stages, got {len(document.stages)}"
+        raise RecipeError([Problem(place=document.place(("stage",)), message=message)])
     matrix = read_matrix(document, problems)
     variants = [
         Variant(choice=choice, document=_filled(chosen(document, matrix.axes, choice).with_absolute_paths()))

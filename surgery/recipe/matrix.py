@@ -10,15 +10,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from surgery.errors import InputError
 from surgery.recipe.document import Document, NoTableError, missing_stage, parse_key
 from surgery.recipe.links import gathers, inputs_of
 from surgery.recipe.problems import Problem
+from surgery.stages.fields import check_plain
 from surgery.stages.registry import table_of
 from surgery.toml import Location
 from surgery.validation import shown
 
 MOST_STAGES = 2000
-"""A matrix that makes more stages is taken for a mistake."""
+"""A recipe of more stages is taken for a mistake."""
+
+MOST_AXES = 50
+"""A matrix of more keys is taken for a mistake: names of stages hold the values of all of them."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -79,14 +84,19 @@ def chosen(document: Document, axes: Sequence[Axis], choice: Choice) -> Document
 def _axes(document: Document, problems: list[Problem]) -> tuple[Axis, ...]:
     matrix = document.data.get("matrix", {})
     if not isinstance(matrix, dict):
+        message = f"matrix: expected a table, got {shown(matrix)}"
+        problems.append(Problem(place=document.place(("matrix",)), message=message, hint="as in matrix.seed = [0, 1]"))
+        return ()
+    if len(matrix) > MOST_AXES:
+        message = f"the matrix has {len(matrix)} keys; expected at most {MOST_AXES}"
+        problems.append(Problem(place=document.place(("matrix",)), message=message))
         return ()
     # A key that is wrong is left out, so that the mistakes of the stages are reported in the same error.
     axes = []
     for key, values in matrix.items():
-        told = _check_axis(key, values, document)
-        if told is not None:
-            place = document.place(("matrix", key), on_key=not told.startswith("expected"))
-            problems.append(Problem(place=place, message=f"{key}: {told}"))
+        problem = _check_axis(key, values, document)
+        if problem is not None:
+            problems.append(problem)
         else:
             axes.append(Axis(key=key, location=_location(key), values=tuple(values), words=_words(values)))
     locations = [axis.location for axis in axes]
@@ -136,30 +146,42 @@ def _label(location: Location, among: Sequence[Location]) -> str:
     return ".".join(_word(str(part)) for part in location[-next(alone, len(location)) :])
 
 
-def _check_axis(key: str, values: Any, document: Document) -> str | None:
-    """The message for a wrong key of the matrix; None for a right one."""
-    location = _location(key)
-    if isinstance(values, list) and len(values) > MOST_STAGES:
-        return f"expected at most {MOST_STAGES} values, got {len(values)}"
+def _check_axis(key: str, values: Any, document: Document) -> Problem | None:
+    """The mistake in a key of the matrix or in its values; None where both are right."""
+
+    def problem(message: str, *inner: int, on_key: bool = False, hint: str | None = None) -> Problem:
+        place = document.place(("matrix", key, *inner), on_key=on_key)
+        return Problem(place=place, message=f"{key}: {message}", hint=hint)
+
     if not isinstance(values, list) or not values:
-        return f"expected a list of values, got {shown(values) if values != [] else 'an empty one'}"
-    if len({json.dumps(value, sort_keys=True, default=str) for value in values}) != len(values):
-        return "expected different values, but one is given twice"
+        return problem(f"expected a list of values, got {shown(values) if values != [] else 'an empty one'}")
+    if len(values) > MOST_STAGES:
+        return problem(f"expected at most {MOST_STAGES} values, got {len(values)}")
+    for index, value in enumerate(values):
+        try:
+            check_plain(value)
+        except InputError as error:
+            return problem(error.message, index)
+    if len({json.dumps(value, sort_keys=True) for value in values}) != len(values):
+        return problem("expected different values, but one is given twice")
+    location = _location(key)
     if not location or not _is_place(location):
-        return 'a matrix has `seed`, keys of [model], and keys inside stages, as in "stage.at.epochs"'
+        message = 'a matrix has `seed`, keys of [model], and keys inside stages, as in "stage.at.epochs"'
+        return problem(message, on_key=True)
     if location[0] == "data":
-        return "the data are the same for the whole recipe; another data set is another recipe"
+        message = "the data are the same for the whole recipe; another data set is another recipe"
+        return problem(message, on_key=True)
     if location[0] == "stage" and location[2:] == ("kind",):
-        return "the kind of a stage cannot vary"
+        return problem("the kind of a stage cannot vary", on_key=True)
     if location[0] == "stage" and gathers(document.stages.get(str(location[1]), {})):
-        return "a report is about all repetitions at once, so nothing in it can vary"
+        return problem("a report is about all repetitions at once, so nothing in it can vary", on_key=True)
     missing = missing_stage(document, location)
     if missing is not None:
-        return "; ".join(filter(None, missing))
+        return problem(missing[0], on_key=True, hint=missing[1])
     try:
         document.with_value(location, values[0], (document.origin(())[0], ()))
     except NoTableError as error:
-        return f"{'.'.join(map(str, error.location))} is not a table"
+        return problem(f"{'.'.join(map(str, error.location))} is not a table", on_key=True)
     return None
 
 

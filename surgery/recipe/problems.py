@@ -33,12 +33,18 @@ class Problem:
         return self.place.point(f"{self.message}; {self.hint}" if self.hint else self.message)
 
 
+MOST_SHOWN = 50
+"""The most problems that the message of an error lists."""
+
+
 class RecipeError(InputError):
     """A recipe has mistakes: `problems` holds all of them, in the order of its files."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(sorted(dict.fromkeys(problems), key=_order))
-        super().__init__("\n".join(map(str, self.problems)))
+        more = len(self.problems) - MOST_SHOWN
+        rest = [f"and {more} more problems"] if more > 0 else []
+        super().__init__("\n".join([*map(str, self.problems[:MOST_SHOWN]), *rest]))
 
 
 def _order(problem: Problem) -> tuple[str, int, int]:

@@ -57,7 +57,7 @@ EDITS = {
         "validation = §0.0",
         "validation: no images are held out on which stage at could",
     ),
-    "missing stage": ('"at_linear"', '§"at_linaer"', "map = 'at_linaer': no stage is called .*'at_linear'"),
+    "missing stage": ('"at_linear"', '§"at_linaer"', "map: unknown stage 'at_linaer'; did you mean 'at_linear'"),
     "wrong kind": (
         '"at_linear"',
         '§"at"',
@@ -128,7 +128,7 @@ EDITS = {
     "matrix stage": (
         "[recipe]",
         '[matrix]\n§"stage.atd.epochs" = [1]\n[recipe]',
-        "stage.atd.epochs: no stage is called 'atd'; did",
+        "stage.atd.epochs: unknown stage 'atd'; did",
     ),
     "matrix list": ("[recipe]", "[matrix]\nseed = §3\n[recipe]", "seed: expected a list of values, got 3"),
     "matrix twice": ("[recipe]", "[matrix]\nseed = §[3, 3]\n[recipe]", "seed: expected different values"),
@@ -145,7 +145,7 @@ EDITS = {
     ),
     "syntax": ("[stage.at]", "[stage.at§", "Expected ']'"),
     "include missing": ("[recipe]", 'include = [§"none.toml"]\n[recipe]', ".*none.toml: no such file"),
-    "include folder": ("[recipe]", 'include = [§".."]\n[recipe]', ".*: not a file"),
+    "include folder": ("[recipe]", 'include = [§".."]\n[recipe]', ".*: expected a file, got a folder"),
     "include itself": (
         "[recipe]",
         'include = [§"mine.toml"]\n[recipe]',
@@ -224,7 +224,7 @@ def test_syntax_errors_of_includes_are_said_there(load, tmp_path):
     [
         ("stage.at.epochs", "two", "--set stage.at.epochs=two: epochs: expected an integer, got 'two'"),
         ("stage.at.epcohs", "2", "--set stage.at.epcohs=2: unknown key 'epcohs'; did you mean 'epochs'?"),
-        ("stage.atd.epochs", "2", "--set stage.atd.epochs=2: no stage is called 'atd'; did you mean 'at'"),
+        ("stage.atd.epochs", "2", "--set stage.atd.epochs=2: unknown stage 'atd'; did you mean 'at'"),
         ("stagee.at", "2", "--set stagee.at=2: unknown key 'stagee'; did you mean 'stage'?"),
         ("stage.hierarchy.map", "at", "--set stage.hierarchy.map=at: map = 'at' is a train stage"),
         ("stage.at.epochs.x", "2", "--set stage.at.epochs.x=2: stage.at.epochs is not a table"),
