@@ -69,3 +69,14 @@ def suggest(name: str, known: Iterable[str]) -> str | None:
     """Return `did you mean ...?` for the known names nearest to `name`, or None."""
     close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.55)
     return f"did you mean {' or '.join(repr(item) for item in close)}?" if close else None
+
+
+def printable(name: object, most: int = _EXCERPT) -> str:
+    """`name` as one line of at most about `most` characters, with line breaks and control characters escaped.
+
+    Names that come from files may hold escape sequences, which a terminal would obey.
+    """
+    text = str(name)
+    shown = text if len(text) <= most else f"{text[: most // 2]}...{text[-most // 4 :]} ({len(text)} characters)"
+    # `unicode_escape` would also escape the letters of other languages, which are harmless.
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in shown)

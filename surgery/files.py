@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from pathlib import Path
 
-from surgery.errors import InputError, suggest
+from surgery.errors import InputError, printable, suggest
 
 
 def existing_file(path: str | Path) -> Path:
     """Return `path` as a Path to a readable, non-empty file, or raise InputError."""
     path = Path(path)
-    if not path.exists():
-        near = suggest(path.name, [p.name for p in path.parent.iterdir()]) if path.parent.is_dir() else None
-        raise InputError(f"{path}: no such file", hint=near)
+    try:
+        path.stat()
+    except FileNotFoundError:
+        if path.is_symlink():
+            target = path.readlink()
+            raise InputError(f"{path}: a link to {target}, which does not exist", hint="restore the target") from None
+        readable = path.parent.is_dir() and os.access(path.parent, os.R_OK)
+        near = suggest(path.name, [p.name for p in path.parent.iterdir()]) if readable else None
+        raise InputError(f"{path}: no such file", hint=near) from None
+    # A name that is too long, a circle of links, a file used as a folder, a null character.
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"{printable(path)}: cannot be opened: {reason}") from None
     if path.is_dir():
         raise InputError(f"{path}: expected a file, got a folder")
     if not path.is_file():  # opening a pipe would block, and a device may never end
@@ -27,6 +38,16 @@ def existing_file(path: str | Path) -> Path:
     if empty:
         raise InputError(f"{path}: the file is empty")
     return path
+
+
+def sha256_of(path: str | Path) -> str:
+    """SHA-256 of the content of a file, in hexadecimal digits; raises InputError where it cannot be read."""
+    path = existing_file(path)
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 def check_writable(path: str | Path) -> None:
