@@ -24,7 +24,7 @@ from surgery.graph.comparison import (
     run,
     sample,
 )
-from surgery.graph.graph import TENSOR_PATH, Graph
+from surgery.graph.graph import TENSOR_PATH, Graph, valid_class_names
 from surgery.graph.memory import check_memory
 from surgery.graph.nodes import attribute
 from surgery.graph.normalizer import NodeError, normalize, owned
@@ -72,7 +72,7 @@ def trace(model: nn.Module, example: torch.Tensor) -> Graph:
             failures[rung] = _located(error)
             continue
         graph = _graph(builder, rung, type(model).__name__)
-        graph.class_names = class_names_of(model)
+        graph.class_names = valid_class_names(getattr(model, "class_names", None))
         # Until here nothing had values; the comparison is the first forward pass.
         check_memory(graph, COMPARED, device=next((t.device for t in graph.tensors().values()), example.device))
         try:
@@ -84,14 +84,6 @@ def trace(model: nn.Module, example: torch.Tensor) -> Graph:
         else:
             return graph
     raise _untraceable(model, example, failures, expected)
-
-
-def class_names_of(model: nn.Module) -> tuple[str, ...] | None:
-    """The attribute `class_names` of a module, as `load_model` sets it: different texts; None for anything else."""
-    names = getattr(model, "class_names", None)
-    if not isinstance(names, (tuple, list)) or not all(isinstance(name, str) and name for name in names):
-        return None
-    return tuple(names) if names and len(set(names)) == len(names) else None
 
 
 def _batched(shape: Sequence[int]) -> str:
