@@ -1,13 +1,16 @@
 """Architectures by name: surgery's own, `torchvision:NAME`, `timm:NAME`, and a user's `package.module:name`.
 
-Nothing is downloaded. A user's function is imported to build its network, and never to check a name or arguments.
+Only `build_published` downloads anything. A user's function is imported to build its network, and never to check a
+name or arguments.
 """
 
 from __future__ import annotations
 
 import functools
+import importlib.util
 import json
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -17,9 +20,11 @@ from torch import nn
 
 from surgery import plugins
 from surgery.errors import InputError, suggest
+from surgery.models.building import build_known
 from surgery.models.densenet import DenseNet
 from surgery.models.normalization import Normalized, parse_normalization
 from surgery.models.plain import VGG, AlexNet, ConvNet, Linear
+from surgery.models.published import Published, published_by_timm, published_by_torchvision
 from surgery.models.resnet import STEM_SIZES, BasicBlock, Bottleneck, ResNet
 from surgery.models.sources import (
     CHANNELS,
@@ -56,20 +61,16 @@ ARCHITECTURES: dict[str, Architecture] = {
 }
 
 _ZOOS: dict[str, Callable[[str], Architecture]] = {"torchvision:": from_torchvision, "timm:": from_timm}
+_PUBLISHED: dict[str, Callable[[str, str], Published]] = {
+    "torchvision:": published_by_torchvision,
+    "timm:": published_by_timm,
+}
 
 GROUP = "surgery.architectures"
 """The entry-point group in which installed packages register architectures."""
 
 PROVIDED = ("num_classes", *CHANNELS, "input_size")
 """Arguments that follow from the data: a recipe passes each that the architecture takes."""
-
-# Arguments of torchvision's and timm's builders that fetch weights or read further files. Arguments come from model
-# files too, and opening a model file must do neither.
-_REFUSED = {
-    *("weights", "weights_backbone", "progress"),
-    *("pretrained", "pretrained_backbone", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir"),
-}
-_COUNTS = ("num_classes", "width", *CHANNELS, "input_size")
 
 
 def architectures() -> list[str]:
@@ -79,6 +80,7 @@ def architectures() -> list[str]:
 
 def build(
     name: str,
+    /,
     *,
     num_classes: int | None = None,
     normalize: Mapping[str, Sequence[float]] | None = None,
@@ -96,13 +98,39 @@ def build(
         arguments = {"num_classes": num_classes, **arguments}
     architecture = find(name)
     if user_reference(name) is None:
-        network = _build_known(architecture.builder, name, arguments)
+        network = build_known(architecture.builder, name, arguments)
     else:
         plugins.check_arguments(name, plugins.signature_of(architecture.builder), arguments)
         network = call_user(architecture.builder, name, arguments)
+    return _normalized(network, normalize, architecture.shape_with(arguments))
+
+
+def build_published(name: str, weights: str, arguments: Mapping[str, Any] | None = None) -> nn.Module:
+    """Build torchvision's or timm's architecture `name` with published weights, which the library downloads once.
+
+    `weights` is a name that the library knows, or `DEFAULT`. Images are in [0, 1]: unless the `arguments` have
+    `normalize`, the normalization that the weights were trained with is put before the network.
+
+    Raises InputError for an architecture without published weights, for unknown weights, for arguments that do not fit
+    them, and where the download fails.
+    """
+    found = next((source for prefix, source in _PUBLISHED.items() if name.startswith(prefix)), None)
+    if found is None:
+        raise InputError(
+            f"{name}: there are no published weights of this architecture",
+            hint="torchvision:NAME and timm:NAME have some; give a file of weights for any other",
+        )
+    load, normalization = found(name.partition(":")[2], weights)
+    architecture, given = find(name), dict(arguments or {})
+    normalize = given.pop("normalize", normalization)
+    network = build_known(architecture.builder, name, given, load=load)
+    return _normalized(network, normalize, architecture.shape_with(given))
+
+
+def _normalized(network: nn.Module, normalize: Mapping[str, Sequence[float]] | None, shape: Shape | None) -> nn.Module:
+    """`network` behind a layer that normalizes its input of the given shape, if there is anything to normalize with."""
     if normalize is None:
         return network
-    shape = architecture.shape_with(arguments)
     return Normalized(parse_normalization(normalize, channels=shape[0] if shape else None), network)
 
 
@@ -120,10 +148,8 @@ def find(name: str) -> Architecture:
             return source(name.removeprefix(prefix))
     reference = user_reference(name)
     if reference is not None:
-        try:
-            return from_user(reference)
-        except InputError as error:
-            raise _with_zoos(error) from error.__cause__
+        _check_module(reference)
+        return from_user(reference)
     if ":" in name:
         raise InputError(f"{name}: expected a name, torchvision:NAME, timm:NAME or package.module:name")
     near = suggest(name, [*ARCHITECTURES, *plugins.registered(GROUP)])
@@ -156,14 +182,24 @@ def check_architecture(name: str, arguments: Mapping[str, Any]) -> None:
         find(name)
         _try_to_build(name, json.dumps(dict(arguments)))
         return
-    try:
-        signature = plugins.locate(reference).signature
-    except InputError as error:
-        raise _with_zoos(error) from None
+    _check_module(reference)
+    signature = plugins.locate(reference).signature
     takes = () if signature is None else (*signature.required, *signature.optional)
     # `normalize` is an argument of `build`; a provided argument may be given as well, if the function takes it.
     given = [key for key in arguments if key != "normalize" and not (key in PROVIDED and key in takes)]
     plugins.check_arguments(name, signature, given, provided=PROVIDED)
+
+
+def _check_module(reference: str) -> None:
+    """Raise InputError where the module of `reference` is none: `keras:resnet18` has the form of a user's own."""
+    module = reference.partition(":")[0]
+    with plugins.current_folder_last():
+        missing = module not in sys.modules and "." not in module and importlib.util.find_spec(module) is None
+    if missing:
+        raise InputError(
+            f"{reference}: no module {module!r} was found",
+            hint="expected torchvision:NAME, timm:NAME, or a module that is installed or in this folder",
+        )
 
 
 @functools.lru_cache(maxsize=256)
@@ -180,28 +216,3 @@ def _try_to_build(name: str, arguments: str) -> None:
         words = re.findall(r"\w+", str(error.__cause__ or error.message))
         key = next((key for key in given if key in words), "")
         raise plugins.ArgumentError(error.message, key=key, hint=error.hint) from None
-
-
-def _with_zoos(error: InputError) -> InputError:
-    """Add the collections to the hint: `keras:resnet18` has the form of a user's own."""
-    hint = "other architectures are torchvision:NAME and timm:NAME"
-    return InputError(error.message, hint=f"{error.hint}; {hint}" if error.hint else hint)
-
-
-def _build_known(builder: Callable[..., nn.Module], name: str, arguments: Mapping[str, Any]) -> nn.Module:
-    """Call the builder of surgery, torchvision or timm; an argument that it does not take is an error that names it."""
-    refused = sorted(_REFUSED & arguments.keys())
-    if refused:
-        message = f"{name}: {', '.join(refused)} would load weights; build() only makes the network"
-        raise plugins.ArgumentError(message, key=refused[0])
-    for key in _COUNTS:
-        value = arguments.get(key, 1)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise plugins.ArgumentError(f"{name}: {key} must be a whole number of at least 1, got {value!r}", key=key)
-    plugins.check_arguments(name, plugins.signature_of(builder), arguments)
-    try:
-        return builder(**arguments)
-    # torchvision's and timm's builders take **kwargs: only their constructors can check one.
-    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
-        given = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
-        raise InputError(f"{name}: cannot be built with ({given}): {error}") from error

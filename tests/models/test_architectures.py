@@ -226,3 +226,26 @@ def test_missing_timm_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(InputError, match=r"pip install 'model-surgery\[timm\]'"):
         build("timm:resnet18")
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("resnet18", {"name": "x"}, "unknown argument 'name'"),
+        ("timm:resnet18", {"model_name": "x"}, "cannot be built with model_name='x': TypeError"),
+        ("timm:resnet18", {"act_layer": "foo", "num_classes": 5}, "with act_layer='foo': KeyError: 'foo'"),
+        ("torchvision:resnet18", {"num_classes": 5, "norm_layer": "foo"}, "with norm_layer='foo': TypeError: 'str'"),
+        ("resnet18", {"width": 100_000}, r"width=100000: its weights take .* GB, and .* GB are free"),
+    ],
+)
+def test_an_argument_that_the_constructor_refuses_is_named(name: str, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        build(name, **arguments)
+
+
+@pytest.mark.parametrize("name", ["keras:resnet18", "my_nets:smal", "torch.nn:Nothing"])
+def test_a_hint_is_one_sentence(name: str) -> None:
+    with pytest.raises(InputError) as caught:
+        build(name)
+    assert "?;" not in str(caught.value)
+    assert name not in (caught.value.hint or "")
