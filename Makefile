@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 WORKERS ?= 2
+NEWEST ?= 3.13 3.14
 
-.PHONY: quickstart install test lint types layers unit coverage speed kill kill-run extraction attacks training planted docs clean
+.PHONY: quickstart install test lint types layers unit coverage speed kill kill-run extraction attacks training planted fuzz lowest newest docs clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/surgery run recipes/quickstart.toml
@@ -61,6 +62,24 @@ training: $(VENV)/.tested  ## time of a step of adversarial training, compared w
 
 planted: $(VENV)/.tested  ## superclasses in C on data with a known hierarchy, five seeds; some minutes
 	$(BIN)/python benchmarks/planted.py
+
+fuzz: $(VENV)/.tested  ## read damaged files of every kind for ten minutes; nothing but clear errors may come back
+	$(BIN)/python benchmarks/fuzz.py --minutes 10
+
+# Old versions warn of the newer ones that they are combined with, so warnings are errors only with the newest.
+lowest: $(VENV)/.tested  ## the tests with the lowest versions that pyproject.toml declares; downloads them
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python build/lowest
+	$(BIN)/uv pip install --quiet --python build/lowest/bin/python --resolution lowest-direct -e ".[test]"
+	build/lowest/bin/python -m pytest -n $(WORKERS) -W default
+
+newest: $(VENV)/.tested  ## the tests with the newest versions, on Python 3.13 and 3.14; downloads them
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	set -e; for version in $(NEWEST); do \
+		$(BIN)/uv venv --quiet --clear --python $$version build/newest-$$version; \
+		$(BIN)/uv pip install --quiet --python build/newest-$$version/bin/python -e ".[test]"; \
+		build/newest-$$version/bin/python -m pytest -n $(WORKERS); \
+	done
 
 docs: $(VENV)/.tested
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[docs]"
