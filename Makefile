@@ -76,9 +76,9 @@ lowest: $(VENV)/.tested  ## the tests with the lowest versions that pyproject.to
 newest: $(VENV)/.tested  ## the tests with the newest versions, on Python 3.13 and 3.14; downloads them
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	set -e; for version in $(NEWEST); do \
-		$(BIN)/uv venv --quiet --clear --python $$version build/newest-$$version; \
-		$(BIN)/uv pip install --quiet --python build/newest-$$version/bin/python -e ".[test]"; \
-		build/newest-$$version/bin/python -m pytest -n $(WORKERS); \
+		$(BIN)/uv venv --quiet --clear --python $$version build/newest-$$(basename $$version); \
+		$(BIN)/uv pip install --quiet --python build/newest-$$(basename $$version)/bin/python -e ".[test]"; \
+		build/newest-$$(basename $$version)/bin/python -m pytest -n $(WORKERS); \
 	done
 
 docs: $(VENV)/.tested
