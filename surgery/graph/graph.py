@@ -62,6 +62,8 @@ class Graph(fx.GraphModule):
     """The class of the traced model."""
     log: tuple[Edit, ...]
     """All edits since the trace, in order."""
+    class_names: tuple[str, ...] | None
+    """The names of the outputs, in order, if the traced model has an attribute `class_names` with them."""
 
     def __init__(
         self,
@@ -72,13 +74,22 @@ class Graph(fx.GraphModule):
         rung: str,
         model_name: str,
         log: tuple[Edit, ...] = (),
+        class_names: tuple[str, ...] | None = None,
     ) -> None:
         super().__init__(dict(tensors), graph, class_name=model_name)
         self.input_shape = input_shape
         self.rung = rung
         self.model_name = model_name
         self.log = log
+        self.class_names = class_names
         self.train(False)
+
+    def recompile(self) -> Any:
+        code = super().recompile()
+        # torch.fx wraps the call so that it prints the traceback of every error to stderr, also of errors that are handled.
+        if "__call__" in vars(type(self)):
+            del type(self).__call__
+        return code
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Every parameter and buffer that the graph reads, by its name in the model."""
@@ -95,6 +106,7 @@ class Graph(fx.GraphModule):
             rung=self.rung,
             model_name=self.model_name,
             log=log,
+            class_names=self.class_names,
         )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Graph:
@@ -111,3 +123,10 @@ class Graph(fx.GraphModule):
 
     def _repr_html_(self) -> str:
         return f"<p>{escape(headline(self))}</p>{to_svg(self)}"
+
+
+def valid_class_names(names: object) -> tuple[str, ...] | None:
+    """Different texts, as a tuple; None for anything else, such as a module's own use of the attribute's name."""
+    if not isinstance(names, (tuple, list)) or not all(isinstance(name, str) and name for name in names):
+        return None
+    return tuple(names) if names and len(set(names)) == len(names) else None

@@ -25,7 +25,7 @@ from surgery.errors import ModelFileError
 from surgery.files import existing_file, write_atomically
 from surgery.graph.builder import Builder, Place, UnsupportedError
 from surgery.graph.digests import Finding, content_digest, recall, remember
-from surgery.graph.graph import TENSOR_PATH, Edit, Graph
+from surgery.graph.graph import TENSOR_PATH, Edit, Graph, valid_class_names
 from surgery.graph.vocabulary import OPERATIONS
 
 FORMAT = "surgery-graph"
@@ -59,6 +59,7 @@ def save_graph(graph: Graph, path: str | Path) -> None:
         "aliases": aliases,
         "nodes": [_encode_node(node) for node in graph.graph.nodes],
         "log": [dataclasses.asdict(edit) for edit in graph.log],
+        **({} if graph.class_names is None else {"class_names": list(graph.class_names)}),
     }
     finding = recall(graph)
     if finding is not None:
@@ -169,6 +170,7 @@ def _decode(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Graph:
             Edit(**{**entry, **{key: tuple(map(tuple, entry[key])) for key in ("removed", "added")}})
             for entry in header["log"]
         ),
+        class_names=valid_class_names(header.get("class_names")),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from textwrap import shorten
 
@@ -163,6 +163,27 @@ class Hierarchy:
             method=self.method,
         )
 
+    def matched(self, class_names: Sequence[str]) -> Hierarchy:
+        """The hierarchy of these classes, found by name as in `for_classes`.
+
+        A hierarchy of as many classes called 0, 1, 2, ... is about labels, and takes over the names.
+
+        Raises InputError for a class that the hierarchy does not have, and if the hierarchy has names where
+        `class_names` are 0, 1, 2, ...: matched by order, classes would silently meet the wrong superclasses.
+        """
+        names, unnamed = tuple(class_names), numbered(len(class_names))
+        if names == self.class_names:
+            return self
+        if self.class_names == unnamed:
+            return replace(self, class_names=names)
+        if names == unnamed:
+            raise InputError(
+                f"the classes have no names, only the numbers 0 to {len(names) - 1}, but the hierarchy names its "
+                f"classes ({shorten(', '.join(self.class_names), 60, placeholder=' ...')})",
+                hint="give the names of the classes in label order (class_names, or --class-names)",
+            )
+        return self.for_classes(names)
+
     def scores(
         self,
         C: ArrayLike | Tensor,
@@ -177,14 +198,16 @@ class Hierarchy:
         nothing. `permutations` relabelings are drawn with `generator` (a fixed seed by default), or all are tried where
         there are no more of them.
 
-        Raises InputError where the classes are not the same, or the reference has one superclass or only single
-        classes.
+        Classes are matched by name; the order of the reference does not matter, and it may have more classes. A
+        reference whose classes are called 0, 1, 2, ... is matched by label.
+
+        Raises InputError where a class is not in the reference, classes without names meet a reference with names, or
+        the reference has one superclass or only single classes.
         """
-        _check_reference(self.class_names, reference.class_names)
         return score(
             C,
             found=self.superclass,
-            reference=reference.superclass,
+            reference=reference.matched(self.class_names).superclass,
             merges=self.merges,
             method=self.method,
             permutations=permutations,
@@ -220,17 +243,3 @@ def _check_assignment(class_names: tuple[str, ...], superclass: tuple[int, ...])
                 hint="Hierarchy.of_labels renumbers any labels",
             )
         next_number = max(next_number, number + 1)
-
-
-def _check_reference(names: tuple[str, ...], reference: tuple[str, ...]) -> None:
-    """Check that classes are the same in the same order; numbered classes fit any names."""
-    if len(names) != len(reference):
-        raise InputError(f"the reference has {len(reference)} classes, this hierarchy {len(names)}")
-    if numbered(len(names)) in (names, reference):
-        return
-    for label, (name, other) in enumerate(zip(names, reference, strict=True)):
-        if name != other:
-            raise InputError(
-                f"class {label} is {name!r} here and {other!r} in the reference",
-                hint="reference.for_classes(class_names) brings the classes of a reference into another order",
-            )

@@ -65,9 +65,16 @@ def score(
 def block_contrast(C: ArrayLike | Tensor, superclass: Sequence[int]) -> float:
     """Mean of `C` `(K, K)` within superclasses minus mean across them, diagonal left out, in [-2, 2].
 
+    Classes whose row and column of `C` are NaN, diagonal included, are left out: their weight vectors are zero.
+
     Raises InputError where all classes are in one superclass, or each in its own: then one of the means is empty.
     """
-    return _contrast(_of_size(C, len(superclass)), superclass)
+    matrix = np.array(C.detach().cpu().double().numpy() if isinstance(C, Tensor) else C, dtype=np.float64)
+    labels = np.asarray(superclass)
+    if matrix.ndim == 2 and len(matrix) == len(labels):
+        kept = ~(np.isnan(matrix).all(axis=0) & np.isnan(matrix).all(axis=1))
+        matrix, labels = matrix[np.ix_(kept, kept)], labels[kept]
+    return _contrast(_of_size(matrix, len(labels)), labels.tolist())
 
 
 def _contrast(matrix: Matrix, superclass: Sequence[int]) -> float:

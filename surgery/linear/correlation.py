@@ -7,7 +7,7 @@ classes that is one pass over W and a matrix of 1,000 x 1,000, and W is never co
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -49,25 +49,32 @@ class Spectrum:
 
 
 @torch_state(gradients=False)
-def correlate(map: HasMatrix | Tensor | NDArray[Any], *, center: bool = False) -> Tensor:
+def correlate(
+    map: HasMatrix | Tensor | NDArray[Any], *, center: bool = False, undefined: Literal["refuse", "nan"] = "refuse"
+) -> Tensor:
     """C_ij = <W_i, W_j> / (|W_i| |W_j|) for the columns W_i of `map`, a `LinearMap` or a tensor `(D, K)` (eq. 7).
 
     `center` subtracts the mean over classes from every W_i first. Softmax does not change when one vector is added to
     all W_i, so the plain C depends on an offset that changes no prediction; the centered C does not.
 
     Returns `(K, K)` in float64 on the device of W: exactly symmetric, ones on the diagonal, all within [-1, 1].
+    `undefined`: a weight vector that is zero (or the mean, if centered) has no direction; it is refused, or its row and
+    column are NaN, diagonal included.
 
-    Raises InputError where a weight vector is zero (or the mean, if centered) or not finite; it names the class.
+    Raises InputError for such a vector, unless `undefined="nan"`, and for one that is not finite; it names the class.
     """
     matrix = _matrix(map)
     gram = _gram(matrix, center=center)
     norms = gram.diagonal().sqrt()
-    zero = (norms <= (_ROUNDING if center else 0.0)).nonzero()
-    if zero.numel():
+    directionless = norms <= (_ROUNDING if center else 0.0)
+    zero = directionless.nonzero()
+    if zero.numel() and undefined == "refuse":
         message = f"the weight vector of class {int(zero[0])} is " + ("the mean of all classes'" if center else "zero")
         raise InputError(f"{message}, so it has no direction to correlate (W has shape {tuple(matrix.shape)})")
-    correlation = (gram / torch.outer(norms, norms)).clamp_(-1.0, 1.0)
-    return correlation.fill_diagonal_(1.0)
+    correlation = (gram / torch.outer(norms, norms)).clamp_(-1.0, 1.0).fill_diagonal_(1.0)
+    correlation[directionless] = torch.nan
+    correlation[:, directionless] = torch.nan
+    return correlation
 
 
 @torch_state(gradients=False)

@@ -115,12 +115,13 @@ def extract(
     Where all paths lead through a node narrower than the output, the basis of that node is pulled back and multiplied:
     the same W in fewer products. `dtype` defaults to float32, or to float64 where the certificate's scales could
     overflow it; `device` to that of the graph. A graph carries its certificate (`certificate_of`); a given
-    `certificate` is used without a check that it belongs to this graph.
+    `certificate` is used without a check that it belongs to this graph. `class_names`: those of the graph by default.
 
-    Raises CertificateError for a network that is not certified affine, InputError for an unknown `at`, or one without
-    one row for each image.
+    Raises CertificateError for a network that is not certified affine, InputError for an unknown `at`, one without
+    one row for each image, or another number of class names.
     """
     graph = graph_of(network, example)
+    class_names = class_names or (graph.class_names if at is None else None)
     if rules is not None and offenders(graph):
         graph, certificate = linearize(graph, rules=rules).module, None
     if certificate is None or offenders(graph):
@@ -137,6 +138,12 @@ def extract(
     start = time.perf_counter()
     shape = _sizes(output)
     rows = math.prod(shape)
+    if class_names is not None and len(class_names) != rows:
+        if class_names != graph.class_names:
+            raise InputError(
+                f"expected {rows} class names, one for each output of {output.name}; got {len(class_names)}"
+            )
+        class_names = None  # rules changed the output: its entries are not the classes any more
     single = Transpose(graph, 1, device=device, dtype=dtype)
     waist = _waist(graph, output, single.dependent)
     basis = output if waist is None else waist
@@ -197,7 +204,13 @@ def local_map(
     [weight] = torch.autograd.grad(values.diagonal().sum(), leaf)
     bias = values[0].detach() - weight.flatten(1) @ image.flatten()
     provenance = {"model": graph.model_name, "node": "output", "point": "one image"}
-    return LinearMap(weight=weight, bias=bias, output_shape=(classes,), class_names=class_names, provenance=provenance)
+    return LinearMap(
+        weight=weight,
+        bias=bias,
+        output_shape=(classes,),
+        class_names=class_names or graph.class_names,
+        provenance=provenance,
+    )
 
 
 def _node(graph: Graph, at: str | None) -> fx.Node:

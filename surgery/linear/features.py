@@ -240,4 +240,6 @@ def features_at(graph: Graph, where: str) -> Graph:
     output = next(node for node in nodes.nodes if node.op == "output")
     output.args = (copies[node],)
     remove_dead_code(nodes)
-    return graph.derive(nodes, graph.tensors(), graph.log)
+    result = graph.derive(nodes, graph.tensors(), graph.log)
+    result.class_names = None  # features are not the classes
+    return result

@@ -8,7 +8,7 @@ from itertools import groupby
 
 from surgery.errors import InputError
 from surgery.hierarchy.hierarchy import Hierarchy
-from surgery.report.arrays import check_hierarchy, check_option
+from surgery.report.arrays import check_option
 from surgery.report.style import SMALL, fitted, text_width
 
 ORDERS = ("label", "hierarchy")
@@ -96,6 +96,8 @@ class Labels:
 def arrange(class_names: tuple[str, ...], hierarchy: Hierarchy | None, order: str) -> Arrangement:
     """Arrange classes in label order, or by superclass and within a superclass in the order of the dendrogram.
 
+    Classes of the hierarchy are matched by name (`Hierarchy.matched`).
+
     Raises InputError for an unknown order, a hierarchy of other classes, or order="hierarchy" without a hierarchy.
     """
     check_option(order, ORDERS, "order")
@@ -103,7 +105,7 @@ def arrange(class_names: tuple[str, ...], hierarchy: Hierarchy | None, order: st
         if order == "hierarchy":
             raise InputError("order='hierarchy' needs a hierarchy", hint="give one, or use order='label'")
         return Arrangement(order=tuple(range(len(class_names))), names=class_names)
-    check_hierarchy(hierarchy, class_names)
+    hierarchy = hierarchy.matched(class_names)
     labels = list(range(len(class_names)))
     if order == "hierarchy":
         rank = {label: place for place, label in enumerate(leaves(hierarchy))}

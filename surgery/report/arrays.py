@@ -9,7 +9,6 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from surgery.errors import InputError, suggest
-from surgery.hierarchy.hierarchy import Hierarchy, numbered
 
 Values = ArrayLike | Tensor
 Array = NDArray[np.float64]
@@ -59,24 +58,6 @@ def check_names(names: Sequence[str], count: int, what: str) -> tuple[str, ...]:
     if len(names) != count:
         raise InputError(f"expected {count} names, one for each row of {what}; got {len(names)}")
     return tuple(str(name) for name in names)
-
-
-def check_hierarchy(hierarchy: Hierarchy, class_names: tuple[str, ...]) -> None:
-    """Raise InputError if the hierarchy has other classes, or the same classes in another order."""
-    if len(hierarchy.class_names) != len(class_names):
-        raise InputError(
-            f"expected a hierarchy of the {len(class_names)} classes of the figure, "
-            f"got one of {len(hierarchy.class_names)} classes"
-        )
-    # Classes that are called 0, 1, 2, ... have no names of their own, and match any names.
-    if numbered(len(class_names)) in (hierarchy.class_names, class_names):
-        return
-    for label, (name, other) in enumerate(zip(class_names, hierarchy.class_names, strict=True)):
-        if name != other:
-            raise InputError(
-                f"class {label} is {name!r} in the figure and {other!r} in the hierarchy",
-                hint="hierarchy.for_classes(class_names) puts the classes of a hierarchy into another order",
-            )
 
 
 def check_option(value: str, known: Iterable[str], what: str) -> None:

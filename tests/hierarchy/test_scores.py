@@ -26,6 +26,7 @@ seeds = st.integers(0, 2**32 - 1)
 few = settings(max_examples=25, deadline=None)
 labels = st.lists(st.integers(0, 3), min_size=2, max_size=12)
 REFERENCE = named("cifar10")
+NAMES = REFERENCE.class_names
 
 
 def weights(seed: int, *, shared: float, inputs: int = 300) -> Tensor:
@@ -53,7 +54,7 @@ def test_random_weights_show_no_hierarchy(center: bool) -> None:
     values = []
     for seed in range(40):
         C = correlate(weights(seed, shared=0.0), center=center)
-        values.append(cluster(C).scores(C, REFERENCE).p_value)
+        values.append(cluster(C, class_names=NAMES).scores(C, REFERENCE).p_value)
     assert sum(value < 0.05 for value in values) <= 6  # more than six of 40 has a chance of one in a hundred
     assert 0.35 < np.mean(values) < 0.65  # three standard errors of the mean of 40 uniform values
 
@@ -61,7 +62,7 @@ def test_random_weights_show_no_hierarchy(center: bool) -> None:
 def test_shared_features_score_higher_than_separate_ones() -> None:
     """As adversarial training against standard training: the same classes, more or less of what siblings share."""
     robust, standard = (correlate(weights(0, shared=shared)) for shared in (1.5, 0.1))
-    scores = [cluster(C).scores(C, REFERENCE) for C in (robust, standard)]
+    scores = [cluster(C, class_names=NAMES).scores(C, REFERENCE) for C in (robust, standard)]
     assert scores[0].block_contrast > scores[1].block_contrast + 0.3
     assert scores[0].adjusted_rand_index == 1 > scores[1].adjusted_rand_index
     assert scores[0].p_value < 0.05
@@ -93,7 +94,7 @@ def test_cophenetic_correlation_is_scipys(method) -> None:
     from scipy.spatial.distance import squareform
 
     C = correlate(weights(0, shared=0.5))
-    found = cluster(C, method=method)
+    found = cluster(C, method=method, class_names=NAMES)
     distance = (1 - C.numpy()) if method != "ward" else np.sqrt(2 - 2 * C.numpy())
     expected, _ = cophenet(np.array(found.merges), squareform(distance, checks=False))
     assert found.scores(C, REFERENCE).cophenetic_correlation == pytest.approx(expected)
@@ -101,9 +102,9 @@ def test_cophenetic_correlation_is_scipys(method) -> None:
 
 def test_there_is_no_cophenetic_correlation_without_a_dendrogram_or_variation() -> None:
     C = correlate(weights(0, shared=0.5))
-    assert cluster(C, method="spectral").scores(C, REFERENCE).cophenetic_correlation is None
+    assert cluster(C, method="spectral", class_names=NAMES).scores(C, REFERENCE).cophenetic_correlation is None
     flat = torch.eye(10)
-    assert cluster(flat).scores(flat, REFERENCE).cophenetic_correlation is None
+    assert cluster(flat, class_names=NAMES).scores(flat, REFERENCE).cophenetic_correlation is None
 
 
 PARTITIONS = [
@@ -187,12 +188,41 @@ def test_relabelings_that_are_drawn_repeat_and_never_give_zero() -> None:
 
 def test_references_of_other_classes_are_an_error() -> None:
     C = torch.eye(10)
-    with pytest.raises(InputError, match="class 1 is 'automobile' here and 'bird' in the reference"):
-        cluster(C, class_names=REFERENCE.class_names).scores(C, named("stl10"))
-    with pytest.raises(InputError, match="the reference has 100 classes, this hierarchy 10"):
-        cluster(C).scores(C, named("cifar100"))
+    with pytest.raises(InputError, match="the hierarchy has no class 'automobile'"):
+        cluster(C, class_names=NAMES).scores(C, named("stl10"))
+    with pytest.raises(InputError, match="the hierarchy has no class 'airplane'"):
+        cluster(C, class_names=NAMES).scores(C, named("cifar100"))
     with pytest.raises(InputError, match="C has 9 classes: expected 10, as in the hierarchy"):
-        cluster(C).scores(torch.eye(9), REFERENCE)
+        cluster(C, class_names=NAMES).scores(torch.eye(9), REFERENCE)
+
+
+def test_references_are_matched_by_name_whatever_their_order() -> None:
+    shuffled = REFERENCE.for_classes(sorted(NAMES, key=lambda name: name[::-1]))
+    assert shuffled.class_names != NAMES
+    animals = ("bird", "cat", "deer", "dog", "frog", "horse", "unicorn")
+    more = Hierarchy.of_groups({"animals": animals, "rest": sorted(set(NAMES) - set(animals))}, method="test")
+    for reference in (shuffled, more):
+        scores = cluster(REFERENCE.block_matrix, class_names=NAMES).scores(REFERENCE.block_matrix, reference)
+        assert scores.adjusted_rand_index == 1.0
+        assert scores.block_contrast == 2.0
+
+
+def test_classes_without_names_are_refused_by_a_reference_with_names() -> None:
+    C = REFERENCE.block_matrix
+    with pytest.raises(InputError, match="the classes have no names, only the numbers 0 to 9, but the hierarchy names"):
+        cluster(C).scores(C, REFERENCE)
+    numbers = Hierarchy.of_labels(REFERENCE.superclass, method="by label")
+    assert cluster(C, class_names=NAMES).scores(C, numbers).adjusted_rand_index == 1.0
+
+
+def test_classes_without_weights_are_left_out_of_the_block_contrast() -> None:
+    C = torch.tensor([[1.0, 0.8, 0.1], [0.8, 1.0, -0.3], [0.1, -0.3, 1.0]])
+    padded = torch.full((4, 4), torch.nan)
+    padded[1:, 1:] = C
+    assert block_contrast(padded, (1, 0, 0, 1)) == block_contrast(C, (0, 0, 1))
+    padded[0, 0] = 1.0
+    with pytest.raises(InputError, match="the correlation of classes 0 and 1, nan, is not finite"):
+        block_contrast(padded, (1, 0, 0, 1))
 
 
 def test_references_that_cannot_show_are_an_error() -> None:

@@ -475,13 +475,23 @@ def test_what_is_no_matrix_of_the_classes_is_refused(
         ({"order": "labels"}, "did you mean 'label'"),
         ({"scale": "red"}, "scale: expected"),
         ({"width": 3.3}, "width: expected"),
-        ({"hierarchy": named("stl10")}, "class 1 is 'automobile' in the figure"),
-        ({"hierarchy": named("cifar100")}, "100 classes"),
+        ({"hierarchy": named("stl10")}, "the hierarchy has no class 'automobile'"),
+        ({"hierarchy": named("cifar100")}, "the hierarchy has no class 'airplane'"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         figures.correlation(planted(CIFAR10), NAMES, **options)
+
+
+def test_a_hierarchy_in_another_order_is_matched_by_name() -> None:
+    other = CIFAR10.for_classes(sorted(NAMES, key=lambda name: name[::-1]))
+    first, second = (
+        figures.correlation(planted(CIFAR10), NAMES, hierarchy=item, order="hierarchy") for item in (CIFAR10, other)
+    )
+    assert rows(first) == rows(second)
+    with pytest.raises(InputError, match="the classes have no names, only the numbers 0 to 9"):
+        figures.correlation(planted(CIFAR10), [str(label) for label in range(10)], hierarchy=CIFAR10)
 
 
 @pytest.mark.parametrize(("extension", "start"), [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("SVG", b"<?xml")])
