@@ -76,11 +76,14 @@ def _data(recipe: Recipe) -> tuple[Dataset | None, str | None]:
     """The data of a recipe, or the reason why they cannot be loaded."""
     from surgery.data.sources import user_reference
     from surgery.errors import InputError
+    from surgery.recipe import RecipeError, load_data
 
     # A preview must be safe for the recipe of a stranger, so it imports no code that the recipe names.
     if user_reference(recipe.data.name) is not None:
         return None, f"{recipe.data.name} is your own code, which only a run imports"
     try:
-        return recipe.data.load(), None
+        return load_data(recipe), None
+    except RecipeError:
+        raise
     except InputError as error:
         return None, error.message

@@ -1,5 +1,6 @@
 """Recipes: TOML files that chain training, surgery and attacks; loaded, checked as a whole, and previewed."""
 
+from surgery.recipe.fitting import load_data as load_data
 from surgery.recipe.keys import StageRecord as StageRecord
 from surgery.recipe.keys import stage_keys as stage_keys
 from surgery.recipe.keys import stage_records as stage_records

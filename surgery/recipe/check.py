@@ -9,12 +9,13 @@ from pydantic import ValidationError
 
 from surgery.errors import InputError
 from surgery.files import existing_file
+from surgery.hierarchy import load_hierarchy
 from surgery.recipe.document import Document
 from surgery.recipe.links import check_links
 from surgery.recipe.problems import Problem
 from surgery.recipe.schema import RecipeFile
 from surgery.rewrite import load_rules
-from surgery.stages.fields import FilePath, RuleSetName
+from surgery.stages.fields import HIERARCHY_SUFFIXES, FilePath, HierarchyFile, RuleSetName
 from surgery.validation import findings
 
 Files = dict[tuple[str, Any], InputError | None]
@@ -62,7 +63,7 @@ def _check_files(document: Document, files: Files) -> Iterator[Problem]:
     """Files and rulesets that the recipe names and that cannot be read."""
     for visited in document.visited:
         for marker in visited.markers:
-            if not isinstance(visited.value, str) or not isinstance(marker, (FilePath, RuleSetName)):
+            if not isinstance(visited.value, str) or not isinstance(marker, (FilePath, RuleSetName, HierarchyFile)):
                 continue
             if (visited.value, marker) not in files:
                 files[visited.value, marker] = _check_file(visited.value, marker)
@@ -75,6 +76,9 @@ def _check_file(text: str, marker: Any) -> InputError | None:
     try:
         if isinstance(marker, RuleSetName):
             load_rules(text)
+        elif isinstance(marker, HierarchyFile):
+            if text.endswith(HIERARCHY_SUFFIXES):
+                load_hierarchy(text)
         elif isinstance(marker, FilePath) and marker.content and marker.fits(text):
             existing_file(text)
     except InputError as error:

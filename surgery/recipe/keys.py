@@ -15,9 +15,20 @@ from surgery.plugins import locate
 from surgery.recipe.recipe import Recipe, extension_reference
 from surgery.rewrite import load_rules
 from surgery.stages import Stage
-from surgery.stages.fields import ExtensionName, FilePath, Immaterial, Reference, RuleSetName
+from surgery.stages.fields import (
+    DATA,
+    HIERARCHY_SUFFIXES,
+    ExtensionName,
+    FilePath,
+    Immaterial,
+    Reference,
+    RuleSetName,
+)
 from surgery.toml import Location
 from surgery.validation import visit
+
+HIERARCHY = "data.hierarchy"
+"""The name under which a record holds the digest of the known superclasses that a recipe gives its data."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +37,8 @@ class StageRecord:
 
     `key`: the digest of the rest. `parameters`: those that affect results, with all defaults. `inputs`: the keys of the
     stages that it read, by their names, with the checkpoint. `contents`: digests of the files, rulesets and extensions
-    that `parameters` name, by their dotted keys. `data`: the digest of the data set.
+    that `parameters` name, by their dotted keys, and of the known superclasses where the stage uses them. `data`: the
+    digest of the data set.
     """
 
     key: str
@@ -62,9 +74,16 @@ def stage_records(recipe: Recipe, data_digest: str) -> Mapping[str, StageRecord]
     source = extension_reference(recipe.data.name, ExtensionName(group="surgery.datasets"))
     if source is not None:  # the code that loads the data counts as well as the data
         data_digest = hashlib.sha256(f"{data_digest} {locate(source).digest}".encode()).hexdigest()
+    hierarchy = recipe.data.hierarchy
+    if hierarchy is not None:
+        is_file = hierarchy.endswith(HIERARCHY_SUFFIXES)
+        hierarchy = _digest_of_file(hierarchy) if is_file else hashlib.sha256(hierarchy.encode()).hexdigest()
     rules: dict[str, str] = {}  # most stages of a matrix name the same ruleset, which takes a while to read
     for stage in recipe.stages:
-        records[stage.name] = _record(stage, records, data_digest, rules)
+        contents = dict(_contents(stage, rules))
+        if hierarchy is not None and _uses_hierarchy(stage):  # training a network does not depend on it
+            contents[HIERARCHY] = hierarchy
+        records[stage.name] = _record(stage, records, data_digest, contents)
     return records
 
 
@@ -82,8 +101,8 @@ def material(stage: Stage) -> dict[str, Any]:
     return everything
 
 
-def _record(stage: Stage, records: Mapping[str, StageRecord], data: str, rules: dict[str, str]) -> StageRecord:
-    parameters, contents, version = material(stage), dict(_contents(stage, rules)), stage.parameters.version
+def _record(stage: Stage, records: Mapping[str, StageRecord], data: str, contents: Mapping[str, str]) -> StageRecord:
+    parameters, version = material(stage), stage.parameters.version
     # By their keys, not by their names: renaming a stage changes no result.
     read = {
         role: {"key": records[item.stage].key, "checkpoint": item.checkpoint} for role, item in stage.inputs.items()
@@ -118,6 +137,15 @@ def _marked(stage: Stage) -> Iterator[tuple[Location, tuple[Any, ...]]]:
     for visited in visit(type(stage.parameters), stage.parameters.model_dump()):
         if visited.markers:
             yield visited.location, visited.markers
+
+
+def _uses_hierarchy(stage: Stage) -> bool:
+    values = stage.parameters.model_dump()
+    return stage.parameters.uses_hierarchy or any(
+        isinstance(marker, Reference) and marker.or_hierarchy and _within(values, location) == DATA
+        for location, markers in _marked(stage)
+        for marker in markers
+    )
 
 
 def _contents(stage: Stage, rules: dict[str, str]) -> Iterator[tuple[str, str]]:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from surgery.attack import pixels_text
-from surgery.recipe.keys import StageRecord, stage_records
+from surgery.recipe.keys import HIERARCHY, StageRecord, stage_records
 from surgery.recipe.recipe import Recipe
 from surgery.stages import Sizes
 from surgery.validation import shown
@@ -101,6 +101,8 @@ def _reasons(now: StageRecord, before: StageRecord) -> Iterator[str]:
     for name, digest in now.contents.items():
         if before.contents.get(name, digest) != digest:
             yield f"the content of {name} changed"
+    if (HIERARCHY in before.contents) != (HIERARCHY in now.contents):
+        yield f"{HIERARCHY} was {'added' if HIERARCHY in now.contents else 'removed'}"
     changed = [name for name, key in now.inputs.items() if before.inputs.get(name, key) != key]
     if changed:
         yield f"input {_listed(changed)} changed"

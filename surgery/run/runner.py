@@ -13,7 +13,7 @@ from surgery.data import Dataset
 from surgery.errors import InputError, SurgeryError
 from surgery.files import write_atomically
 from surgery.plugins import Extension, current_folder_last, raised_inside
-from surgery.recipe import Recipe, StageRecord, stage_records
+from surgery.recipe import Recipe, StageRecord, load_data, stage_records
 from surgery.recipe.recipe import extension_reference
 from surgery.run import resume
 from surgery.run.distributed import Team, assembled
@@ -59,8 +59,10 @@ def run_recipe(
     where = RunFolder(path=Path(folder))
     where.make()
     with assembled(home) as team, folder_lock(where.path) if team.leads else nullcontext(), current_folder_last():
+        # The user's classes are imported first: what does not fit the data is found before any stage runs.
+        imported = recipe.imported()
         # The leader loads first: it may have to download the data, and it fills the cache of decoded images.
-        data = recipe.data.load(download=download) if team.leads else None
+        data = load_data(imported, download=download) if team.leads else None
         team.told(None)
         data = recipe.data.load() if data is None else data
         if team.leads:
@@ -71,7 +73,7 @@ def run_recipe(
         # Keys are those of the recipe as it was written: the classes of extensions add their own defaults.
         records = stage_records(recipe, data.digest)
         runner = _Runner(
-            recipe=recipe.imported(),
+            recipe=imported,
             code=recipe.extensions(),
             names=names,
             records=records,

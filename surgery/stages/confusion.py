@@ -23,6 +23,7 @@ class ConfusionStage(SearchStage):
 
     heading: ClassVar[str] = "Stage `confusion`"
     sections = (Contrast.section,)
+    uses_hierarchy: ClassVar[bool] = True
 
     kind: Literal["confusion"] = Field(description="The attack confusion matrix M.")
     attack: AttackTable = Field(description="The attack.")

@@ -24,6 +24,7 @@ class ExtensionStage(StageTable):
     known: ClassVar[tuple[str, ...]] = ()
     """The kinds that are not extensions, for suggestions; the registry, which lists this class too, fills it in."""
     heading: ClassVar[str] = "Stage `package.module:Name`"
+    uses_hierarchy: ClassVar[bool] = True
     model_config = ConfigDict(extra="allow")
 
     kind: Annotated[str, ExtensionName(group=GROUP)] = Field(

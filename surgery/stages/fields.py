@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Self, get_args
 
@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from surgery.attack import pixels
 from surgery.errors import InputError, suggest
+from surgery.hierarchy import NAMED, Hierarchy, load_hierarchy, named
 from surgery.hierarchy.clustering import Choice
 from surgery.plugins import ArgumentError, check_arguments, locate, reference_of, registered
 from surgery.validation import refusal, shown
@@ -77,6 +78,11 @@ class FilePath:
     def fits(self, text: str) -> bool:
         """Whether `text` is a path rather than a name."""
         return text.endswith(self.suffixes)
+
+
+@dataclass(frozen=True)
+class HierarchyFile:
+    """Marks a text that may be the file of a known hierarchy."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +157,21 @@ def check_extension(text: str, group: str, arguments: Iterable[str], *, known: I
         raise refusal(error.message, hint=error.hint, key="kind") from None
 
 
+def known_hierarchy(text: str, class_names: Sequence[str]) -> Hierarchy:
+    """The known hierarchy of these classes that `text` names: one of surgery's own, or a file.
+
+    Raises InputError where there is none, where the file is wrong, and for a class that the hierarchy does not have.
+    """
+    found = named(text) if text in NAMED else load_hierarchy(text)
+    return found.for_classes(class_names)
+
+
+def _check_known_hierarchy(text: str) -> None:
+    check_path(text)
+    if not text.endswith(HIERARCHY_SUFFIXES):
+        named(text)
+
+
 def check_path(value: str) -> None:
     if not value or "\0" in value:
         raise InputError(f"expected a path, got {shown(value)}")
@@ -203,6 +224,16 @@ Values = Annotated[dict[str, Any], checked(check_plain)]
 """Keys and plain values; the part of surgery that they are passed to checks them."""
 
 ModelReference = Annotated[str, Reference(kinds=("train",), checkpoint=True)]
+
+HIERARCHY_SUFFIXES = (".toml", ".json")
+"""The ends of the names of files that hold a hierarchy."""
+
 HierarchyReference = Annotated[
-    str, Reference(kinds=("cluster",), or_hierarchy=True), FilePath(suffixes=(".toml", ".json")), checked(check_path)
+    str,
+    Reference(kinds=("cluster",), or_hierarchy=True),
+    FilePath(suffixes=HIERARCHY_SUFFIXES),
+    HierarchyFile(),
+    checked(check_path),
 ]
+KnownHierarchy = Annotated[str, FilePath(suffixes=HIERARCHY_SUFFIXES), HierarchyFile(), checked(_check_known_hierarchy)]
+"""The name of a known hierarchy, or the file of one."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar
 
 import torch
@@ -17,7 +18,18 @@ from surgery.errors import InputError
 from surgery.models import architectures, build
 from surgery.models.registry import check_architecture, find, user_reference
 from surgery.plugins import ArgumentError
-from surgery.stages.fields import Count, ExtensionName, Folder, Immaterial, Seed, Table, Values, checked
+from surgery.stages.fields import (
+    Count,
+    ExtensionName,
+    Folder,
+    Immaterial,
+    KnownHierarchy,
+    Seed,
+    Table,
+    Values,
+    checked,
+    known_hierarchy,
+)
 from surgery.validation import refusal
 
 
@@ -53,6 +65,10 @@ class DataTable(Table):
         default=0, description="Seed that selects the images taken and held out; the seed of [recipe] has no effect."
     )
     parameters: Values = Field(default={}, description="More arguments of the data set, such as those of `planted`.")
+    hierarchy: KnownHierarchy | None = Field(
+        default=None,
+        description="Known superclasses: a file, or `cifar10`, `cifar100`, `stl10`; the data set's own by default.",
+    )
 
     @field_validator("parameters")
     @classmethod
@@ -62,7 +78,17 @@ class DataTable(Table):
         return parameters
 
     def load(self, *, download: bool = False) -> Dataset:
-        """The data set."""
+        """The data set, with the known superclasses that the table names."""
+        return self.with_hierarchy(self.load_images(download=download))
+
+    def with_hierarchy(self, data: Dataset) -> Dataset:
+        """`data` with the known superclasses that the table names; raises InputError where they do not fit."""
+        if self.hierarchy is None:
+            return data
+        return replace(data, hierarchy=known_hierarchy(self.hierarchy, data.class_names))
+
+    def load_images(self, *, download: bool = False) -> Dataset:
+        """The data set as it is loaded, with its own superclasses."""
         return load(
             self.name,
             self.root,

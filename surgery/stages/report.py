@@ -27,6 +27,7 @@ class ReportStage(StageTable):
     heading: ClassVar[str] = "Stage `report`"
     mark: ClassVar[str] = "figures/.{}.key.json"
     gathers: ClassVar[bool] = True
+    uses_hierarchy: ClassVar[bool] = True
 
     kind: Literal["report"] = Field(description="Figures and summary.")
     stages: Annotated[tuple[Annotated[str, Reference(kinds=())], ...], Field(strict=False, min_length=1)] | None = (

@@ -17,9 +17,9 @@ import numpy as np
 from torch import Tensor, nn
 
 from surgery.data import Dataset
-from surgery.hierarchy import NAMED, Hierarchy, load_hierarchy, named
+from surgery.hierarchy import Hierarchy
 from surgery.models import open_model
-from surgery.stages.fields import DATA, Table
+from surgery.stages.fields import DATA, Table, known_hierarchy
 from surgery.stages.findings import Finding, Section
 from surgery.stages.folder import RECORD, RunFolder
 from surgery.stages.network import NetworkTable, network_arguments
@@ -55,7 +55,7 @@ class StageTable(Table, ABC):
     group, and files that it needs only to resume, relative to the run folder, with `{}` for the stage's name. `mark`:
     the file that records by its key which stage these files belong to; kinds with `files` need one. `collective`: under
     a launcher such as `torchrun`, all processes run the stage together. `gathers`: one stage reads all repetitions of
-    its inputs.
+    its inputs. `uses_hierarchy`: the known superclasses of the data affect the result, whatever the table says.
     """
 
     version: ClassVar[int] = 1
@@ -65,6 +65,7 @@ class StageTable(Table, ABC):
     mark: ClassVar[str] = ""
     collective: ClassVar[bool] = False
     gathers: ClassVar[bool] = False
+    uses_hierarchy: ClassVar[bool] = False
 
     @abstractmethod
     def run(self, context: Context) -> Group:
@@ -222,8 +223,7 @@ class Context:
             return hierarchy_in(self.folder.read(self.stage.inputs[role].stage))
         if text == DATA:
             return self.data.hierarchy
-        found = named(text) if text in NAMED else load_hierarchy(text)
-        return found.for_classes(self.data.class_names)
+        return known_hierarchy(text, self.data.class_names)
 
     def provenance(self) -> Mapping[str, str]:
         """How the stage's group came about, with the record by which a later run recognizes it."""
