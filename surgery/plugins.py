@@ -15,6 +15,7 @@ import inspect
 import os
 import re
 import sys
+import sysconfig
 import traceback
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -138,6 +139,19 @@ def raised_inside(error: BaseException, extensions: Iterable[Extension]) -> Inpu
                 f"{reference}: {frame.filename}:{frame.lineno} raised {type(error).__name__}: {error}",
                 hint="--debug prints the traceback",
             )
+    return None
+
+
+def users_frame(error: BaseException) -> traceback.FrameSummary | None:
+    """The innermost frame of `error` in the user's own code: in no file of surgery, Python or an installed package."""
+    folders = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+    for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
+        package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        file = frame.f_code.co_filename
+        # Generated code, such as that of torch.fx, has a name in angle brackets instead of a file.
+        generated, installed = file.startswith("<"), "dist-packages" in file or file.startswith(folders)
+        if package not in ("surgery", "surgery_cli") and not generated and not installed:
+            return traceback.FrameSummary(file, line, frame.f_code.co_name)
     return None
 
 

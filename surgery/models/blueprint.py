@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from surgery.errors import InputError
-from surgery.models.registry import ARCHITECTURES, build, default_input_shape, find
+from surgery.models.registry import ARCHITECTURES, build, build_published, default_input_shape, find
 from surgery.models.sources import Shape, call_user, from_user
 from surgery.models.weights import State, compare, match_names
-from surgery.plugins import is_reference, signature_of
+from surgery.plugins import signature_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,15 +21,19 @@ class Blueprint:
     """An architecture's name or a factory as "package.module:callable", and the keyword arguments for it.
 
     A factory is called with its arguments and nothing else: number of classes and normalization are left to it.
+    `weights` names published weights of torchvision or timm.
     """
 
     architecture: str | None = None
     factory: str | None = None
+    weights: str | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.architecture is not None and self.factory is not None:
             raise InputError("an architecture and a factory were given: expected one only")
+        if self.weights is not None and self.architecture is None:
+            raise InputError("published weights need an architecture", hint="as in `architecture=torchvision:resnet18`")
 
     @property
     def name(self) -> str | None:
@@ -44,9 +48,9 @@ class Blueprint:
     def make(self) -> nn.Module:
         """Make the module, with weights drawn from torch's global generator; raises InputError."""
         if self.factory is not None:
-            if not is_reference(self.factory):
-                raise InputError(f"{self.factory!r} is not a factory", hint="expected package.module:callable")
             return call_user(from_user(self.factory).builder, self.factory, self.arguments)
+        if self.architecture is not None and self.weights is not None:
+            return build_published(self.architecture, self.weights, self.arguments)
         if self.architecture is not None:
             return build(self.architecture, **self.arguments)
         raise InputError(

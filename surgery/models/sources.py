@@ -5,18 +5,23 @@ torchvision and timm build networks without their weights, and are imported only
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import sys
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from surgery import plugins
 from surgery.errors import InputError, suggest
+from surgery.files import existing_file
+from surgery.plugins import users_frame
 
 Shape = tuple[int, int, int]
 
@@ -95,17 +100,67 @@ def from_timm(name: str) -> Architecture:
 
 
 def from_user(reference: str) -> Architecture:
-    """Import `package.module:name`, a user's function or class that makes a network.
+    """Import `package.module:name` or `file.py:name`, a user's function or class that makes a network.
 
     Raises InputError where it does not exist, where importing its module fails, and where it cannot be called.
     """
-    module, _, name = reference.partition(":")
-    # A module that is imported needs no file: `__main__` of a notebook has none.
-    made = getattr(sys.modules.get(module), name, None) or plugins.load(reference)
+    module, _, name = reference.rpartition(":")
+    if module.endswith(".py"):
+        made = _in_file(Path(module), name)
+    else:
+        # A module that is imported needs no file: `__main__` of a notebook has none.
+        made = getattr(sys.modules.get(module), name, None) or plugins.load(reference)
     if isinstance(made, nn.Module) or not callable(made):
         what = type(made).__name__
         raise InputError(f"{reference}: expected a function that returns a torch.nn.Module, got {what}")
     return Architecture(builder=typing.cast("Callable[..., nn.Module]", made), input_shape=None)
+
+
+def _in_file(path: Path, name: str) -> Any:
+    """Import the module in `path`, like a script with its folder on the path of modules, and return what it names."""
+    path = existing_file(path).resolve()
+    known = sys.modules.get(path.stem)
+    if known is None or getattr(known, "__file__", None) != str(path):
+        # Under its own name, by which a pickled network finds its class, unless that is the name of another module.
+        spec = importlib.util.spec_from_file_location(path.stem if known is None else f"{path.stem} ({path})", path)
+        assert spec is not None
+        assert spec.loader is not None
+        known = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+        if str(path.parent) not in sys.path:  # for good: its functions may import their neighbors when they are called
+            sys.path.append(str(path.parent))
+        try:
+            with redirect_stdout(sys.stderr):
+                spec.loader.exec_module(known)
+        except BaseException as error:
+            del sys.modules[spec.name]
+            if not isinstance(error, Exception):
+                raise
+            raise _raised(f"{path}: importing it", error) from error
+    if not hasattr(known, name):
+        raise InputError(f"{path} defines no {name!r}", hint=suggest(name, vars(known)))
+    return getattr(known, name)
+
+
+@contextmanager
+def users_classes(factory: str | None) -> Iterator[None]:
+    """Let a pickle find the classes of a user in the current folder, and those of the module of `factory`.
+
+    A network that was pickled by a script names its class `__main__.Name`: the classes of the module are there too
+    while the block runs. Raises InputError where `factory` cannot be imported.
+    """
+    main, added = sys.modules["__main__"], dict[str, type]()
+    if factory is not None:
+        module = from_user(factory).builder.__module__
+        classes = {name: item for name, item in vars(sys.modules[module]).items() if isinstance(item, type)}
+        added = {name: item for name, item in classes.items() if item.__module__ == module and not hasattr(main, name)}
+    for name, item in added.items():
+        setattr(main, name, item)
+    try:
+        with plugins.current_folder_last():
+            yield
+    finally:
+        for name in added:
+            delattr(main, name)
 
 
 def call_user(builder: Callable[..., Any], reference: str, arguments: Mapping[str, Any]) -> nn.Module:
@@ -117,7 +172,14 @@ def call_user(builder: Callable[..., Any], reference: str, arguments: Mapping[st
         try:
             module = builder(**arguments)
         except Exception as error:  # a user's code may raise anything
-            raise InputError(f"{reference}: calling it raised {type(error).__name__}: {error}") from error
+            raise _raised(f"{reference}: calling it", error) from error
     if not isinstance(module, nn.Module):
         raise InputError(f"{reference}: expected a torch.nn.Module, got {type(module).__name__}")
     return module
+
+
+def _raised(what: str, error: Exception) -> InputError:
+    """The error of a user's code, with the line that raised it if that line is the user's."""
+    frame = users_frame(error)
+    where = f" ({frame.filename}:{frame.lineno})" if frame is not None else ""
+    return InputError(f"{what} raised {type(error).__name__}: {error}{where}", hint="--debug prints the traceback")
