@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,12 +44,31 @@ def warn(checks: Iterable[Check]) -> None:
             warnings.warn(str(check), EvaluationWarning, stacklevel=3)
 
 
-def check_mode(model: nn.Module, reference: Function, images: Tensor, *, name: str, came: str) -> Check:
-    """Is every module in evaluation mode before, during and after a forward pass? `came` is the detail if it passes."""
+def attempt(name: str, /, check: Callable[..., Check | None], *arguments: Any, **keywords: Any) -> Iterator[Check]:
+    """The result of `check`, if it has one; an exception in it is a failed check called `name`.
+
+    A check runs the code of a user's model on batches that the evaluation itself may never make, such as a single
+    image. Accuracies that are computed must not be lost because of it.
+    """
+    try:
+        found = check(*arguments, **keywords)
+        yield from () if found is None else (found,)
+    except Exception as error:
+        yield Check(name=name, passed=False, detail=f"the check raised {type(error).__name__}: {first_line(error)}")
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of the message of an exception; torch appends pages to some."""
+    return next(iter(str(error).splitlines()), "")
+
+
+def check_mode(model: nn.Module, reference: Function, images: Tensor, *, name: str, detail: str) -> Check:
+    """Is every module in evaluation mode before, during and after a forward pass? `detail`: of a passed check."""
     before = training_modules(model)
     during = training_during(model, lambda: reference(images))
     wrong = list(dict.fromkeys([*before, *during, *training_modules(model)]))
-    detail = f"in training mode before, during or after a forward: {_listed(wrong)}" if wrong else came
+    if wrong:
+        detail = f"in training mode before, during or after a forward: {_listed(wrong)}"
     return Check(name=name, passed=not wrong, detail=detail)
 
 
@@ -96,30 +116,31 @@ def check_logits(logits: Tensor) -> Check:
     )
 
 
-def check_gradients(
-    target: Target, images: Tensor, labels: Tensor, attacks: Iterable[AttackProtocol]
-) -> Iterator[Check]:
+def check_gradients(target: Target, images: Tensor, labels: Tensor, attacks: Iterable[AttackProtocol]) -> Check | None:
     """How many of the images that the model is right on have a gradient that is zero or not finite, for each loss?
 
-    No check where no attack has a loss: such attacks do not follow gradients.
+    None where no attack has a loss: such attacks do not follow gradients.
     """
     right = target.predict(images) == labels
     images, labels = images[right], labels[right]
     total, found = len(images), {}
     for loss in dict.fromkeys(getattr(attack, "loss", "") for attack in attacks):
-        if loss in LOSSES:
+        if loss in LOSSES and not total:
+            found[loss] = 0  # not asked: a model that flattens with `view(len(x), -1)` refuses an empty batch
+        elif loss in LOSSES:
             leaf = images.detach().clone().requires_grad_()
             with torch.enable_grad():
                 losses = LOSSES[loss].untargeted(target.surrogate(leaf), labels)
             largest = target.gradient(losses, leaf).flatten(1).abs().amax(1)
             found[loss] = int(((largest == 0) | ~largest.isfinite()).sum())
-    if found:
-        counts = ", ".join(f"{count} of {total} for {loss}" for loss, count in found.items())
-        yield Check(
-            name="gradients",
-            passed=max(found.values()) <= MASKED * total,
-            detail=f"gradients that are zero or not finite: {counts}",
-        )
+    counts = ", ".join(f"{count} of {total} for {loss}" for loss, count in found.items())
+    if not found:
+        return None
+    return Check(
+        name="gradients",
+        passed=max(found.values()) <= MASKED * total,
+        detail=f"gradients that are zero or not finite: {counts}",
+    )
 
 
 MASKED = 0.1

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from surgery.attack.batches import attack_batch
 from surgery.attack.checks import (
     Check,
+    attempt,
     check_epsilon_zero,
     check_gradients,
     check_mode,
@@ -72,9 +73,10 @@ def evaluate(
             before = outcomes["natural"].predictions
             outcomes[name] = _attacked(runner, name, attack, before, number=number, rounds=len(attacks), seed=seed)
         checks = (*runner.checks, *_checks(runner, attacks, outcomes, seed=seed))
+        worst = worst_of(outcomes)
     # After the model is restored: a filter that turns warnings into errors must not leave it in evaluation mode.
     warn(checks)
-    return Evaluation(outcomes=outcomes, worst_case=worst_of(outcomes), checks=checks, notes=target.notes, seed=seed)
+    return Evaluation(outcomes=outcomes, worst_case=worst, checks=checks, notes=target.notes, seed=seed)
 
 
 def perturb(
@@ -121,8 +123,9 @@ def perturb(
                 targets=None if targets is None else targets[part].to(batch.device),
             )
             attacked.append(found.images)
+        result = torch.cat(attacked).to(images.device)
     warn(runner.checks)
-    return torch.cat(attacked).to(images.device)
+    return result
 
 
 def _check_attacks(attacks: Mapping[str, AttackProtocol]) -> None:
@@ -179,15 +182,16 @@ def _checks(
 ) -> Iterator[Check]:
     """What can be checked once the attacks have run."""
     target, few, labels = runner.target, runner.few, runner.few_labels
-    yield check_mode(
-        runner.model, target.reference, few, name="evaluation mode afterwards", came="still in evaluation mode"
-    )
+    name = "evaluation mode afterwards"
+    still = "still in evaluation mode"
+    yield from attempt(name, check_mode, runner.model, target.reference, few, name=name, detail=still)
     for name, attack in attacks.items():
         moved = outcomes[name].distances
         assert moved is not None, "attacks measure distances"
         yield check_within(name, attack, moved)
-    yield from check_gradients(target, few, labels, attacks.values())
-    yield check_epsilon_zero(target, few, labels, attacks, seed=seed)
+    yield from attempt("gradients", check_gradients, target, few, labels, attacks.values())
+    yield from attempt("epsilon 0", check_epsilon_zero, target, few, labels, attacks, seed=seed)
     for name, attack in attacks.items():
         if isinstance(attack, Attack) and attack.steps > 1:
-            yield check_more_steps(target, few, labels, name, attack, seed=seed)
+            title = f"more steps: {name}"
+            yield from attempt(title, check_more_steps, target, few, labels, name, attack, seed=seed)

@@ -98,6 +98,43 @@ def test_a_model_that_returns_probabilities_is_found(model, images, labels):
     assert "returns probabilities" in failed(Probabilities(model), images, labels)["logits"]
 
 
+class Flattens(Around):
+    """Flattens as many networks do, which torch refuses for a batch without images."""
+
+    def forward(self, x):
+        return self.inner(x.view(x.size(0), -1).reshape(x.shape))
+
+
+def test_an_evaluation_without_an_image_that_is_right_is_not_lost(model, images, labels):
+    result = evaluate(Flattens(model), (images, (model(images).argmax(1) + 1) % 5), {"pgd": PGD})
+    assert result["natural"].accuracy == 0
+    [found] = [check for check in result.checks if check.name == "gradients"]
+    assert found.detail == "gradients that are zero or not finite: 0 of 0 for cross-entropy"
+
+
+class RefusesSingles(Around):
+    def forward(self, x):
+        if len(x) == 1:
+            raise ValueError("a batch of one image")
+        return self.inner(x)
+
+
+def test_what_a_model_raises_in_a_check_is_a_failed_check(model, images, labels):
+    attack = pgd(epsilon="2/255", steps=4, step_size="0.5/255", early_stop=False)
+    found = failed(RefusesSingles(model), images[:32], labels[:32], attack)
+    assert found["independent images"] == "the check raised ValueError: a batch of one image"
+
+
+@pytest.mark.parametrize("name", ["check_mode", "check_gradients", "check_epsilon_zero", "check_more_steps"])
+def test_no_check_after_the_attack_loses_an_evaluation(model, images, labels, monkeypatch, name):
+    def broken(*arguments, **keywords):
+        raise RuntimeError("broken\nin many lines")
+
+    monkeypatch.setattr(f"surgery.attack.evaluation.{name}", broken)
+    found = failed(model, images[:32], labels[:32])
+    assert list(found.values()) == ["the check raised RuntimeError: broken"]
+
+
 def test_other_attacks_warn_as_well(model, images, labels):
     with pytest.warns(EvaluationWarning, match="returns probabilities"):
         perturb(Probabilities(model), images[:8], labels[:8], PGD)
