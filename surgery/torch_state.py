@@ -27,7 +27,15 @@ def torch_state(*, gradients: bool) -> Iterator[None]:
         stack.enter_context(torch.set_grad_enabled(gradients))
         for device in sorted(devices):
             if torch.is_autocast_enabled(device):
-                stack.enter_context(torch.autocast(device, enabled=False))
+                torch.set_autocast_enabled(device, False)
+                stack.callback(torch.set_autocast_enabled, device, True)
+        # torch keeps the converted weights until the outermost autocast ends: as long as that is the caller's, an
+        # autocast of the function itself would compute with the weights of before an update.
+        while torch.autocast_increment_nesting() > 1:
+            torch.autocast_decrement_nesting()
+            torch.autocast_decrement_nesting()
+            stack.callback(torch.autocast_increment_nesting)
+        torch.autocast_decrement_nesting()
         # A default device is a mode that every call of torch goes through, the default dtype is that of all threads:
         # both are left alone unless they have to change.
         if torch.get_default_device().type != "cpu":

@@ -1,5 +1,6 @@
 """Attacks as values, the interface for attacks of one's own, evaluations with checks, and the confusion matrix M."""
 
+from surgery import namespace
 from surgery.attack.batches import attack_batch as attack_batch
 from surgery.attack.checks import Check as Check
 from surgery.attack.checks import EvaluationWarning as EvaluationWarning
@@ -36,3 +37,5 @@ from surgery.attack.settings import attack_from as attack_from
 from surgery.attack.settings import attack_maker as attack_maker
 from surgery.attack.settings import user_reference as user_reference
 from surgery.attack.target import Target as Target
+
+__dir__ = namespace.public_names(__name__)

@@ -12,15 +12,16 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from surgery.attack.checks import Check, check_independent, check_logits, check_mode, check_repeatable
+from surgery.attack.checks import Check, attempt, check_independent, check_logits, check_mode, check_repeatable
 from surgery.attack.engine import PLAIN, Engine, home_of
 from surgery.attack.interface import AttackProtocol
 from surgery.attack.losses import LOSSES
 from surgery.attack.norms import NORMS
 from surgery.attack.parsing import pixels_text
 from surgery.attack.samples import Data, as_floats, check_classes, images_and_labels
-from surgery.attack.target import Target, evaluating, prepare, training_modules
+from surgery.attack.target import Target, prepare, training_modules
 from surgery.errors import InputError
+from surgery.torch_state import evaluation_mode, torch_state
 
 BATCH = 128
 """The default number of images in a chunk; results do not depend on it."""
@@ -121,8 +122,10 @@ def runner_of(
     if device is not None and torch.device(device) != home_of(model, images)[0]:
         # `to` moves a module in place; the caller's model stays where it is.
         model = copy.deepcopy(model).to(device)
-    came = "came in training mode, which comes back" if training_modules(model) else "came in evaluation mode"
-    with evaluating(model):
+    found = "came in training mode, which comes back" if training_modules(model) else "came in evaluation mode"
+    with torch_state(gradients=True), evaluation_mode(model):
+        if any(tensor.is_inference() for tensor in (*model.parameters(), *model.buffers())):
+            model = copy.deepcopy(model)  # made in inference mode: torch computes no gradients through these tensors
         # Evenly spread, as the images of a class may follow one another; so many that checks cost a few per cent.
         fewest = min(len(labels), max(4, min(32, len(labels) // 64)))
         numbers = torch.linspace(0, len(labels) - 1, fewest).round().long().to(labels.device)
@@ -133,10 +136,11 @@ def runner_of(
         check_classes(data, labels, target.num_classes)
         for attack in attacks:
             _check_fits(attack, few, target.num_classes)
+        reference, name = target.reference, "evaluation mode"
         same = (
-            check_mode(model, target.reference, few, name="evaluation mode", came=came),
-            check_repeatable(target.reference, few),
-            check_independent(target.reference, few),
+            *attempt(name, check_mode, model, reference, few, name=name, detail=found),
+            *attempt("repeatable forward", check_repeatable, reference, few),
+            *attempt("independent images", check_independent, reference, few),
         )
         # A trace is one function; of a model that is another function each time it would be a wrong copy.
         if all(check.passed for check in same):
@@ -157,7 +161,9 @@ def runner_of(
 
 def _taken(images: Tensor, labels: Tensor, numbers: slice | Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
     """Some of the images `(batch, ...)`, as float32 in [0, 1], and their labels, on `device`."""
-    return as_floats(images[numbers].to(device)), labels[numbers].to(device)
+    images = as_floats(images[numbers].to(device))
+    # Images that were made in inference mode can have no gradient.
+    return images.clone() if images.is_inference() else images, labels[numbers].to(device)
 
 
 def _check_fits(attack: AttackProtocol, images: Tensor, num_classes: int) -> None:

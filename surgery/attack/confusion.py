@@ -151,13 +151,15 @@ def confusion_matrix(
             name = f"confusion-{number + 1}" if targeted else "confusion"
             compute = functools.partial(_landed, target, attack, wanted, seed)
             rows.append(runner.gather(name, 1, compute, number=number, rounds=rounds))
+        landed = torch.stack([row[:, 0].long() for row in rows], dim=1)
+        counts = _reached(labels, others, landed) if targeted else _count(labels, landed[:, 0], target.num_classes)
+        images_per_class = torch.bincount(labels, minlength=target.num_classes)
     warn(runner.checks)
-    landed = torch.stack([row[:, 0].long() for row in rows], dim=1)
     return Confusion(
         attack=attack,
         targeted=targeted,
-        counts=_reached(labels, others, landed) if targeted else _count(labels, landed[:, 0], target.num_classes),
-        images_per_class=torch.bincount(labels, minlength=target.num_classes),
+        counts=counts,
+        images_per_class=images_per_class,
         seconds=float(sum(row[:, -1].sum() for row in rows)),
         notes=target.notes,
     )

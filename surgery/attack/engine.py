@@ -150,7 +150,7 @@ def _ladder(model: nn.Module, examples: Tensor, engine: Engine) -> Iterator[_Run
 
 def _copied(model: nn.Module, examples: Tensor, engine: Engine, dtype: torch.dtype | None) -> Function:
     # One image: the batch dimension of a graph is free, and the shapes of all layers are known from it.
-    graph = trace(model, examples[:1])
+    graph = trace(model, examples[:1].to(home_of(model, examples)[1]))
     if engine.fold:
         graph = apply(plan(graph, "fold-batch-norm")).module
     # Without gradients of its parameters a backward pass computes the gradient of the image only, about half the work.

@@ -18,6 +18,7 @@ from surgery.attack.parsing import pixels
 from surgery.attack.random_start import ImageGenerator, random_start
 from surgery.attack.target import Target, gradient_of
 from surgery.errors import InputError, suggest
+from surgery.torch_state import torch_state
 
 Start = Literal["uniform", "zero"]
 StepRule = Literal["constant", "linear-decay", "cosine"]
@@ -135,13 +136,15 @@ def search(objective: Objective, images: Tensor, attack: Attack, *, start: Tenso
     """Increase `objective` within the threat model of `attack`, from `start`, for all its steps; the last iterate.
 
     `images` and `start` are `(batch, channels, height, width)` in [0, 1]. Only gradients with respect to the image are
-    computed; `requires_grad` of parameters stays as it is. The result is detached, in [0, 1] and within epsilon.
+    computed; `requires_grad` of parameters stays as it is. The caller's `autocast` is off; `objective` may enter its own.
+    The result is detached, in [0, 1] and within epsilon.
     """
-    found = start.detach().clone()
-    for iterate in ascend(lambda iterates, rows: (objective(iterates), None), images, attack, start=start):
-        found = iterate.images
-    # In the memory format of the start: the projection of L1 returns another one, in which convolutions are slower.
-    return torch.empty_like(start).copy_(found)
+    with torch_state(gradients=True):
+        found = start.detach().clone()
+        for iterate in ascend(lambda iterates, rows: (objective(iterates), None), images, attack, start=start):
+            found = iterate.images
+        # In the memory format of the start: the projection of L1 returns another one, in which convolutions are slower.
+        return torch.empty_like(start).copy_(found)
 
 
 def ascend(
@@ -158,6 +161,8 @@ def ascend(
     """
     rows = torch.arange(len(images), device=images.device)
     origin, iterate = images.detach(), start.detach()
+    if iterate.is_inference():
+        iterate = iterate.clone()  # tensors that were made in inference mode can have no gradient
     for step in range(attack.steps):
         # A leaf of its own in every step, so that only the gradient of the image is computed.
         leaf = iterate.detach().requires_grad_()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -90,19 +89,6 @@ def prepare(model: nn.Module, examples: Tensor, *, engine: Engine, gradients: bo
     surrogate, notes = surrogate_of(model, reference, examples, engine=engine, gradients=gradients)
     device, _ = home_of(model, examples)
     return Target(reference=reference, surrogate=surrogate, device=device, num_classes=logits.shape[1], notes=notes)
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put `model` into evaluation mode, and afterwards every module back into the mode that it was in."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        # Module by module: `model.train()` would also switch modules that the caller keeps in evaluation mode.
-        for module, training in modes:
-            module.training = training
 
 
 def training_modules(model: nn.Module) -> list[str]:

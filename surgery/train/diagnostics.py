@@ -41,6 +41,11 @@ def fit_to_data(config: TrainingConfig, data: Dataset, processes: int) -> Traini
     return replace(config, objective=replace(config.objective, cluster=cluster.for_classes(data.class_names)))
 
 
+def few_images(data: Dataset, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    """At most eight training images, as the network takes them."""
+    return images_as_float(data.train.images[:8].to(device)).to(dtype)
+
+
 @torch.no_grad()
 def check_network(network: nn.Module, data: Dataset, device: torch.device, dtype: torch.dtype) -> list[Notice]:
     """Run `network`, which is in evaluation mode, on a few images.
@@ -48,7 +53,7 @@ def check_network(network: nn.Module, data: Dataset, device: torch.device, dtype
     Raises InputError where it does not accept them or does not return one logit for each class. Returns a notice where
     its outputs look like probabilities.
     """
-    images = images_as_float(data.train.images[:8].to(device)).to(dtype)
+    images = few_images(data, device, dtype)
     name = type(network).__name__
     try:
         outputs = network(images)

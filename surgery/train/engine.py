@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from surgery.attack.engine import PRECISIONS, Precision, computes_bfloat16
 from surgery.errors import InputError, suggest
@@ -26,6 +27,8 @@ class Engine:
     attacked. `channels_last`: the memory format of images and weights. `compile`: torch.compile, with CUDA graphs; None
     compiles long runs on one GPU. On two cores with bfloat16 instructions, autocast halves the time of a step; channels
     last and folding save a tenth each, or a quarter in narrow networks; compiling takes a minute and saves nothing.
+    Networks in float64 are trained in float64, and networks whose training crashes torch in channels last (see
+    `crashes_in_channels_last`) without it.
 
     Raises InputError for an unknown precision.
     """
@@ -40,9 +43,16 @@ class Engine:
             hint = suggest(str(self.precision), PRECISIONS)
             raise InputError(f"expected a precision of {', '.join(PRECISIONS)}, got {self.precision!r}", hint=hint)
 
-    def on(self, device: torch.device, *, steps: int, processes: int) -> Engine:
-        """The engine with every choice made, for a run of so many steps on `device`."""
-        fast = self.precision == "bfloat16" or (self.precision == "auto" and computes_bfloat16(device))
+    def on(self, device: torch.device, *, steps: int, processes: int, dtype: torch.dtype = torch.float32) -> Engine:
+        """The engine with every choice made, for a run of so many steps on `device` of a network in `dtype`.
+
+        Raises InputError for bfloat16 with a network in float64, which autocast does not convert.
+        """
+        if dtype == torch.float64 and self.precision == "bfloat16":
+            raise InputError("the network is in float64, which autocast does not convert", hint="precision = 'float32'")
+        fast = self.precision == "bfloat16" or (
+            self.precision == "auto" and dtype != torch.float64 and computes_bfloat16(device)
+        )
         # Only in a single process: compiling the sums inside a shared batch norm is untested.
         pays = device.type == "cuda" and processes == 1 and steps >= COMPILE_FROM
         return replace(
@@ -78,6 +88,43 @@ def find_device(device: torch.device | str | None) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"the device {device!s} cannot be used: {str(error).splitlines()[0]}") from error
     return found
+
+
+@torch.no_grad()
+def crashes_in_channels_last(network: nn.Module, images: Tensor) -> bool:
+    """Whether the weight gradient of a convolution of `network` crashes the process in the format channels last.
+
+    torch 2.14 writes outside of its memory on CPUs, if the work is divided among several threads, for kernels of one
+    pixel with a stride and fewer than 16 input channels, such as the shortcuts of a ResNet of width 8. `images`: a few,
+    which the network is run on to see its convolutions.
+    """
+    if images.device.type != "cpu" or torch.get_num_threads() == 1:
+        return False
+    with _Convolutions() as found:
+        network(images)
+    return any(max(shape[2:]) == 1 and shape[1] < _SAFE_CHANNELS and max(stride) > 1 for shape, stride in found.weights)
+
+
+_SAFE_CHANNELS = 16
+"""Input channels from which on no crash was seen: as many floats as an AVX-512 register holds."""
+
+
+class _Convolutions(TorchDispatchMode):
+    """Records the shape of the weight and the stride of every convolution that runs in the block.
+
+    Modules would not show them all: a network may call `functional.conv2d`, and a graph has no modules.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights: list[tuple[torch.Size, Sequence[int]]] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if func is torch.ops.aten.convolution.default:
+            self.weights.append((args[1].shape, args[3]))
+        return func(*args, **(kwargs or {}))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from surgery.data import Dataset
+from surgery.torch_state import torch_state
 from surgery.train.checkpointing import Checkpoints, TrainingFolder
 from surgery.train.config import TrainingConfig
-from surgery.train.diagnostics import check_network, fit_to_data
-from surgery.train.engine import Engine, find_device
+from surgery.train.diagnostics import check_network, few_images, fit_to_data
+from surgery.train.engine import Engine, crashes_in_channels_last, find_device
 from surgery.train.processes import Processes, device_of_process, join, share_batch_norm
 from surgery.train.records import Report, Trained
 from surgery.train.trainer import Hooks, Trainer
@@ -50,13 +52,17 @@ def fit(
     """
     home = device_of_process(find_device(device))
     processes = join(home)
-    with _global_settings(home):
+    with torch_state(gradients=True), _global_settings(home):
         config = fit_to_data(config, data, processes.count)
         network = copy.deepcopy(model).to(home)
         dtype = next((tensor.dtype for tensor in network.parameters() if tensor.is_floating_point()), torch.float32)
         notices = check_network(network.eval(), data, home, dtype)
         steps = config.epochs * -(-len(data.train) // config.batch_size)
-        engine = (engine or Engine()).on(home, steps=steps, processes=processes.count)
+        engine = (engine or Engine()).on(home, steps=steps, processes=processes.count, dtype=dtype)
+        notes = []
+        if engine.channels_last and crashes_in_channels_last(network, few_images(data, home, dtype)):
+            engine = replace(engine, channels_last=False)
+            notes.append("not in channels last: torch crashes in the gradient of narrow convolutions with a stride")
         if engine.channels_last:
             network = network.to(memory_format=torch.channels_last)
         folder, hooks = None, Hooks()
@@ -80,16 +86,16 @@ def fit(
             hooks=hooks,
         )
         trainer.notices += notices
-        notes = [f"{home}: {engine}", *trainer.stepper.notes]
+        notes = [f"{home}: {engine}", *notes, *trainer.stepper.notes]
         if folder is not None and _resume(trainer, folder, processes, resume=resume):
             notes.append(f"went on after {trainer.epoch} epochs and {trainer.batch} batches")
         trainer.run()
         if folder is not None and processes.writes:
             folder.save_networks(trainer)
-    # The trained tensors go into a fresh copy of the caller's model: on its device, with its memory format and without
-    # the shared batch norm.
-    result = copy.deepcopy(model)
-    result.load_state_dict(trainer.result.state_dict())
+        # The trained tensors go into a fresh copy of the caller's model: on its device, with its memory format and
+        # without the shared batch norm.
+        result = copy.deepcopy(model)
+        result.load_state_dict(trainer.result.state_dict())
     return Trained(
         model=result.eval(),
         best=trainer.best,
