@@ -1,9 +1,11 @@
 """What is installed: every module and data file, nothing foreign at the top level, the names that scripts use."""
 
+import ast
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -55,6 +57,16 @@ def test_every_subpackage_is_an_attribute_after_importing_surgery_alone():
     code = f"import surgery; print([getattr(surgery, name).__name__ for name in {sorted(SUBPACKAGES)}])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == str([f"surgery.{name}" for name in sorted(SUBPACKAGES)])
+
+
+@pytest.mark.parametrize("name", sorted(SUBPACKAGES))
+def test_a_subpackage_lists_its_interface_and_no_modules(name):
+    package = getattr(surgery, name)
+    tree = ast.parse((ROOT / "surgery" / name / "__init__.py").read_text())
+    imported = {item.asname for node in tree.body if isinstance(node, ast.ImportFrom) for item in node.names}
+    assigned = {target.id for node in tree.body if isinstance(node, ast.Assign) for target in node.targets}
+    assert set(dir(package)) == {item for item in imported | assigned if item and not item.startswith("_")}
+    assert not any(isinstance(getattr(package, item), ModuleType) for item in dir(package))
 
 
 def test_an_attack_is_made_after_importing_surgery_alone():

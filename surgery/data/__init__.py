@@ -1,5 +1,6 @@
 """Data sets as eight-bit tensors: published ones, image folders, a user's own, and one with a planted hierarchy."""
 
+from surgery import namespace
 from surgery.data.augmentation import Augmentation as Augmentation
 from surgery.data.dataset import Dataset as Dataset
 from surgery.data.dataset import Split as Split
@@ -8,3 +9,5 @@ from surgery.data.planted import planted as planted
 from surgery.data.sources import DATASETS as DATASETS
 from surgery.data.sources import SOURCES as SOURCES
 from surgery.data.sources import load as load
+
+__dir__ = namespace.public_names(__name__)

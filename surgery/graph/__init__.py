@@ -1,5 +1,6 @@
 """Trace a model; view, compare and save its graph."""
 
+from surgery import namespace
 from surgery.graph.builder import Builder as Builder
 from surgery.graph.builder import Place as Place
 from surgery.graph.builder import UnsupportedError as UnsupportedError
@@ -25,3 +26,5 @@ from surgery.graph.views.networkx import to_networkx as to_networkx
 from surgery.graph.vocabulary import KINDS as KINDS
 from surgery.graph.vocabulary import OPERATIONS as OPERATIONS
 from surgery.graph.vocabulary import Operation as Operation
+
+__dir__ = namespace.public_names(__name__)

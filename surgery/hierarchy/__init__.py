@@ -1,5 +1,6 @@
 """From the correlation matrix C to superclasses, the scores of a hierarchy, and hierarchies that are known."""
 
+from surgery import namespace
 from surgery.hierarchy.clustering import METHODS as METHODS
 from surgery.hierarchy.clustering import Method as Method
 from surgery.hierarchy.clustering import cluster as cluster
@@ -12,3 +13,5 @@ from surgery.hierarchy.partitions import adjusted_rand_index as adjusted_rand_in
 from surgery.hierarchy.scores import Scores as Scores
 from surgery.hierarchy.scores import block_contrast as block_contrast
 from surgery.hierarchy.wordnet import from_wordnet as from_wordnet
+
+__dir__ = namespace.public_names(__name__)

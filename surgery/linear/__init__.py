@@ -1,5 +1,6 @@
 """The affine certificate, the linear sub-network of a model, its weight matrix, and the analyses of that matrix."""
 
+from surgery import namespace
 from surgery.linear.agreement import Agreement as Agreement
 from surgery.linear.agreement import agreement as agreement
 from surgery.linear.certificate import AffineCertificate as AffineCertificate
@@ -23,3 +24,5 @@ from surgery.linear.linearization import CheckedRewrite as CheckedRewrite
 from surgery.linear.linearization import Linearized as Linearized
 from surgery.linear.linearization import apply_checked as apply_checked
 from surgery.linear.linearization import linearize as linearize
+
+__dir__ = namespace.public_names(__name__)

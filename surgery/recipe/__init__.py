@@ -1,5 +1,6 @@
 """Recipes: TOML files that chain training, surgery and attacks; loaded, checked as a whole, and previewed."""
 
+from surgery import namespace
 from surgery.recipe.fitting import load_data as load_data
 from surgery.recipe.keys import StageRecord as StageRecord
 from surgery.recipe.keys import stage_keys as stage_keys
@@ -15,3 +16,5 @@ from surgery.recipe.schema import schema as schema
 from surgery.stages import Input as Input
 from surgery.stages import Sizes as Sizes
 from surgery.stages import Stage as Stage
+
+__dir__ = namespace.public_names(__name__)

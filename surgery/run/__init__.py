@@ -1,5 +1,6 @@
 """Running a recipe: its stages one after the other into a run folder, resumed after any interruption."""
 
+from surgery import namespace
 from surgery.run.distributed import LostProcessError as LostProcessError
 from surgery.run.equality import differences as differences
 from surgery.run.resume import finished as finished
@@ -8,3 +9,5 @@ from surgery.run.runner import run_recipe as run_recipe
 from surgery.run.runner import wanted_stages as wanted_stages
 from surgery.stages import RunFolder as RunFolder
 from surgery.stages import StageProgress as StageProgress
+
+__dir__ = namespace.public_names(__name__)

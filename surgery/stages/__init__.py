@@ -1,5 +1,6 @@
 """The stage kinds of a recipe, one file each: table, cost, computation, group of the store, figures, summary."""
 
+from surgery import namespace
 from surgery.stages.findings import Cell as Cell
 from surgery.stages.findings import Finding as Finding
 from surgery.stages.findings import Grid as Grid
@@ -20,3 +21,5 @@ from surgery.stages.stage import StageProgress as StageProgress
 from surgery.stages.stage import StageTable as StageTable
 from surgery.stages.summary import Summary as Summary
 from surgery.stages.summary import summarize as summarize
+
+__dir__ = namespace.public_names(__name__)

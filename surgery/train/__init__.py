@@ -1,5 +1,6 @@
 """Training: objectives with the cluster penalty, schedules, averaging, and a loop that resumes where it was stopped."""
 
+from surgery import namespace
 from surgery.train.averaging import Averaging as Averaging
 from surgery.train.averaging import ExponentialAverage as ExponentialAverage
 from surgery.train.averaging import StochasticAverage as StochasticAverage
@@ -22,3 +23,5 @@ from surgery.train.schedules import Cosine as Cosine
 from surgery.train.schedules import MultiStep as MultiStep
 from surgery.train.schedules import OneCycle as OneCycle
 from surgery.train.schedules import Schedule as Schedule
+
+__dir__ = namespace.public_names(__name__)
