@@ -17,15 +17,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import fx
 
-from surgery.errors import ModelFileError
+from surgery.errors import InputError, ModelFileError, printable
 from surgery.files import existing_file, write_atomically
+from surgery.graph import safetensors_file
 from surgery.graph.builder import Builder, Place, UnsupportedError
 from surgery.graph.digests import Finding, content_digest, recall, remember
 from surgery.graph.graph import TENSOR_PATH, Edit, Graph, valid_class_names
+from surgery.graph.overloads import overload_called
 from surgery.graph.vocabulary import OPERATIONS
 
 FORMAT = "surgery-graph"
@@ -73,18 +74,25 @@ def load_graph(path: str | Path) -> Graph:
 
     Raises ModelFileError for a file that is missing, damaged, foreign, or of a newer format.
     """
-    file = existing_file(path)
     try:
-        with safe_open(str(file), framework="pt") as reader:
-            header = json.loads((reader.metadata() or {}).get("surgery", "null"))
-            _check_header(file, header)  # before the tensors: a large foreign file is refused without reading it
-            tensors = {name: reader.get_tensor(name) for name in reader.keys()}  # noqa: SIM118  # no iterator
+        file = existing_file(path)
+        content = file.read_bytes()
+    except InputError as error:
+        raise ModelFileError(error.message, hint=error.hint) from None
+    return graph_from(file, content, safetensors_file.read_entry(file, content))
+
+
+def graph_from(path: Path, content: bytes, header: Mapping[str, Any]) -> Graph:
+    """Make the graph of a file that was read: its bytes, and surgery's entry in its header; raises ModelFileError."""
+    try:
+        _check_header(path, header)  # before the tensors: a large foreign file is refused without reading it
+        tensors = safetensors_file.read_tensors(path, content)
         graph = _decode(header, tensors)
         finding = header.get("finding")
         if finding is not None and finding["digest"] == _digest(header, tensors, finding["content"]):
             remember(graph, finding["content"])
-    except (SafetensorError, json.JSONDecodeError, KeyError, TypeError, AttributeError, UnsupportedError) as error:
-        raise ModelFileError(f"{path}: not a saved graph, or damaged: {error}") from error
+    except (KeyError, TypeError, AttributeError, UnsupportedError) as error:
+        raise ModelFileError(f"{path}: not a saved graph, or damaged: {printable(error)}") from error
     return graph
 
 
@@ -146,7 +154,7 @@ def _check_header(path: Path, header: Any) -> None:
         )
 
 
-def _decode(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Graph:
+def _decode(header: Mapping[str, Any], tensors: dict[str, torch.Tensor]) -> Graph:
     trainable: dict[str, bool] = header["parameters"]
     owned = {
         name: torch.nn.Parameter(tensor, trainable[name]) if name in trainable else tensor
@@ -202,15 +210,12 @@ def _decode_node(
 
 
 def _overload(name: str) -> Any:
-    """An ATen overload by name; only those whose first argument is a tensor, which none that touch files has."""
+    """An ATen overload by name, if it computes on tensors only, the first of its arguments a tensor."""
     # The name comes from the file. Only `aten` is looked up, never another namespace or a Python attribute.
-    # `aten.from_file` reads any path, for example, and its first argument is text.
     found = re.fullmatch(r"aten\.(\w+)\.(\w+)", name)
-    packet = getattr(torch.ops.aten, found[1], None) if found else None
-    overload = getattr(packet, found[2], None) if found and packet else None
-    arguments = overload._schema.arguments if overload else []
-    if not arguments or "Tensor" not in str(arguments[0].type):
-        raise UnsupportedError(f"unknown operation {name!r}")
+    overload = overload_called("aten", *found.groups()) if found else None
+    if overload is None or "Tensor" not in str(overload._schema.arguments[0].type):
+        raise UnsupportedError(f"unknown operation {printable(name)!r}")
     return overload
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -13,14 +12,15 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
-from surgery.errors import InputError, ModelFileError
+from surgery.errors import InputError, ModelFileError, printable
 from surgery.files import write_atomically
-from surgery.models.recognize import Kind, model_file, recognize
+from surgery.graph import safetensors_file
+from surgery.graph.safetensors_file import HEADER_KEY
+from surgery.models.recognize import Kind, model_file, read_model_file
 from surgery.models.sources import Shape
 
 FORMAT = "surgery-checkpoint"
 VERSION = 1
-HEADER_KEY = "surgery"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,29 +65,21 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
 def read_checkpoint(path: str | Path) -> Checkpoint:
     """Read a surgery checkpoint; raises ModelFileError for other files and for newer versions of the format."""
     path = model_file(path)
-    header = read_header(path) if recognize(path) is Kind.SAFETENSORS else {}
+    kind, content = read_model_file(path)
+    header = safetensors_file.read_entry(path, content) if kind is Kind.SAFETENSORS else {}
     if header.get("format") != FORMAT:
         raise ModelFileError(f"{path}: not a surgery checkpoint", hint="surgery.load_model reads other model files")
-    return checkpoint_from(path, header, read_tensors(path))
+    return checkpoint_from(path, header, safetensors_file.read_tensors(path, content))
 
 
 def read_header(path: Path) -> dict[str, Any]:
     """Return the entry of surgery in the header of a safetensors file, {} if another program wrote the file."""
-    with _opened(path) as file:
-        text = (file.metadata() or {}).get(HEADER_KEY, "{}")
-    try:
-        header = json.loads(text)
-    except ValueError as error:
-        raise ModelFileError(f"{path}: the header's entry {HEADER_KEY!r} is not JSON: {error}") from error
-    if not isinstance(header, dict):
-        _malformed(path, HEADER_KEY, "a table", header)
-    return header
+    return safetensors_file.read_entry(path, model_file(path).read_bytes())
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Return the tensors of a safetensors file by name."""
-    with _opened(path) as file:
-        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    return safetensors_file.read_tensors(path, model_file(path).read_bytes())
 
 
 def checkpoint_from(path: str | Path, entries: Mapping[str, Any], state: Mapping[str, Tensor]) -> Checkpoint:
@@ -120,18 +112,6 @@ def checkpoint_from(path: str | Path, entries: Mapping[str, Any], state: Mapping
     )
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            yield file
-    except safetensors.SafetensorError as error:
-        raise ModelFileError(
-            f"{path}: truncated or damaged safetensors file ({error})",
-            hint="it may be incomplete: download or save it again",
-        ) from error
-
-
 def _unshared(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Copy tensors that share memory, which safetensors refuses; the module that loads them shares them again."""
     seen: set[int] = set()
@@ -150,4 +130,4 @@ def _is_shape(value: object) -> bool:
 
 
 def _malformed(path: str | Path, entry: str, expected: str, found: object) -> NoReturn:
-    raise ModelFileError(f"{path}: damaged checkpoint: {entry} should be {expected}, got {found!r}")
+    raise ModelFileError(f"{path}: damaged checkpoint: {entry} should be {expected}, got {printable(repr(found))}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,15 @@ import torch
 from torch import nn
 
 from surgery.errors import InputError, ModelFileError
+from surgery.graph.safetensors_file import read_entry, read_tensors
 from surgery.models.blueprint import Blueprint, fitting_architecture
-from surgery.models.checkpoint import FORMAT, Checkpoint, checkpoint_from, read_header, read_tensors
+from surgery.models.checkpoint import FORMAT, Checkpoint, checkpoint_from
 from surgery.models.exported import load_exported
 from surgery.models.normalization import normalization_in, parse_normalization, without_normalization
 from surgery.models.pickles import load_torch_file
-from surgery.models.recognize import Kind, model_file, recognize
+from surgery.models.recognize import Kind, model_file, read_model_file
 from surgery.models.registry import user_reference
+from surgery.models.sources import users_classes
 from surgery.models.weights import (
     State,
     classes_in_file,
@@ -50,6 +53,7 @@ def load_model(
     arguments: Mapping[str, Any] | None = None,
     input_shape: tuple[int, ...] | None = None,
     factory: str | None = None,
+    weights: str | None = None,
     trust_pickle: bool = False,
 ) -> nn.Module:
     """Return the module of `open_model`, with the same arguments, in eval mode."""
@@ -59,6 +63,7 @@ def load_model(
         arguments=arguments,
         input_shape=input_shape,
         factory=factory,
+        weights=weights,
         trust_pickle=trust_pickle,
     )
     return opened.module
@@ -71,20 +76,25 @@ def open_model(
     arguments: Mapping[str, Any] | None = None,
     input_shape: tuple[int, ...] | None = None,
     factory: str | None = None,
+    weights: str | None = None,
     trust_pickle: bool = False,
 ) -> LoadedModel:
     """Open a surgery checkpoint or graph, a state dict, or a torch.export archive, recognized by their content.
 
-    A state dict needs `architecture` (a name that `build` knows) or `factory` ("package.module:callable"), either with
-    keyword `arguments`; the number of classes and a normalization are taken from the file unless given. `path=None`
-    makes the network with random weights. Nothing in a file is run, unless `trust_pickle`: that is for files of
-    torch.save(model). A checkpoint of a user's architecture `package.module:name` needs the same `architecture` as an
-    argument, because a file must not choose the code that is imported.
+    A state dict needs `architecture` (a name that `build` knows) or `factory` ("package.module:callable" or
+    "file.py:callable"), either with keyword `arguments`; the number of classes and a normalization are taken from the
+    file unless given. `path=None` makes the network with random weights, or with the published `weights` of torchvision
+    or timm, which are downloaded (see `build_published`). Nothing in a file is run, unless `trust_pickle`: that is for
+    files of torch.save(model), whose classes are searched for in the current folder and next to `factory`. A checkpoint
+    of a user's architecture `package.module:name` needs the same `architecture` as an argument, because a file must not
+    choose the code that is imported.
 
     Raises ModelFileError for a file that is missing, damaged, foreign, unsafe or not finite, or that does not fit the
     network, and InputError for a wrong argument.
     """
-    blueprint = Blueprint(architecture=architecture, factory=factory, arguments=arguments or {})
+    blueprint = Blueprint(architecture=architecture, factory=factory, weights=weights, arguments=arguments or {})
+    if path is not None and weights is not None:
+        raise InputError(f"{path} and published weights {weights!r} were given: expected one of them", hint="omit one")
     shape = _checked_shape(input_shape)
     if path is None:
         module, source = blueprint.make(), f"{blueprint.name} as it was made, without a file"
@@ -93,6 +103,9 @@ def open_model(
         opened = _open_file(model_file(path), blueprint, trust_pickle=trust_pickle)
     require_finite(path or str(blueprint.name), opened.module.state_dict())
     opened.module.eval()
+    if opened.class_names is not None:
+        # `trace` takes them over from the module, so that graphs, W and C know the names without their being passed on.
+        opened.module.class_names = opened.class_names  # pyright: ignore[reportAttributeAccessIssue]  # any attribute
     # Networks with position embeddings keep the size that they were built for; it need not be the architecture's.
     size = getattr(opened.module, "image_size", None)
     own = (3, size, size) if isinstance(size, int) else None
@@ -100,35 +113,42 @@ def open_model(
 
 
 def _open_file(path: Path, blueprint: Blueprint, *, trust_pickle: bool) -> LoadedModel:
-    kind = recognize(path)
+    kind, content = read_model_file(path)
     if kind is Kind.EXPORTED:
         from surgery.graph import from_exported
 
         _refuse_blueprint(path, blueprint, "an exported program")
-        graph = from_exported(load_exported(path))
+        graph = from_exported(load_exported(path, content))
         return LoadedModel(module=graph, source="exported program (torch.export)", input_shape=graph.input_shape)
     if kind is Kind.SAFETENSORS:
-        return _open_safetensors(path, blueprint)
-    content = load_torch_file(path, trust_pickle=trust_pickle)
-    module = content.get("model", content.get("net")) if isinstance(content, Mapping) else content
+        return _open_safetensors(path, content, blueprint)
+    with users_classes(blueprint.factory) if trust_pickle else nullcontext():
+        value = load_torch_file(path, content, trust_pickle=trust_pickle)
+    module = value.get("model", value.get("net")) if isinstance(value, Mapping) else value
     if isinstance(module, nn.Module):
-        _refuse_blueprint(path, blueprint, "a whole module")
+        # A factory is allowed: its module has the class of the pickle. It is not called, so it takes no arguments.
+        _refuse_blueprint(path, replace(blueprint, factory=None), "a whole module")
         return LoadedModel(module=module, source=f"pickled module {type(module).__name__}, run because it was trusted")
-    if isinstance(content, Mapping) and content.keys() >= {"architecture", "arguments", "state_dict"}:
-        checkpoint = checkpoint_from(path, content, find_state(path, content["state_dict"]))
+    if isinstance(value, Mapping) and value.keys() >= {"architecture", "arguments", "state_dict"}:
+        checkpoint = checkpoint_from(path, value, find_state(path, value["state_dict"]))
         return _open_checkpoint(path, checkpoint, blueprint)
-    return _open_state(path, find_state(path, content), blueprint)
+    return _open_state(path, find_state(path, value), blueprint)
 
 
-def _open_safetensors(path: Path, blueprint: Blueprint) -> LoadedModel:
-    header = read_header(path)
+def _open_safetensors(path: Path, content: bytes, blueprint: Blueprint) -> LoadedModel:
+    header = read_entry(path, content)
     if header.get("format") == GRAPH_FORMAT:
-        from surgery.graph import load_graph
+        from surgery.graph.saving import graph_from
 
         _refuse_blueprint(path, blueprint, "a saved graph")
-        graph = load_graph(path)
-        return LoadedModel(module=graph, source="saved surgery graph", input_shape=graph.input_shape)
-    state = read_tensors(path)
+        graph = graph_from(path, content, header)
+        return LoadedModel(
+            module=graph,
+            source="saved surgery graph",
+            input_shape=graph.input_shape,
+            class_names=graph.class_names,
+        )
+    state = read_tensors(path, content)
     if header.get("format") == FORMAT:
         return _open_checkpoint(path, checkpoint_from(path, header, state), blueprint)
     return _open_state(path, find_state(path, state), blueprint)

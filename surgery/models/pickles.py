@@ -14,12 +14,14 @@ import warnings
 import zipfile
 from collections.abc import Iterable
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
 import torch
 
-from surgery.errors import ModelFileError
+from surgery.errors import ModelFileError, printable
+from surgery.models.archives import check_bounds
 
 # The names in a pickle of tensors, numbers and containers, which errors leave out.
 _PLAIN = re.compile(
@@ -29,50 +31,51 @@ _PLAIN = re.compile(
 )
 _STRINGS = {"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE", "SHORT_BINSTRING", "BINSTRING", "STRING"}
 _TRUST = "--trust-pickle (trust_pickle=True) runs the file"
+_ZIP = b"PK"
+_OPCODES = 300_000  # of one pickle, about a second; state dicts have some ten for each tensor
 _LEGACY_PICKLES = 4  # magic number, protocol, system, object; raw tensor memory follows
 
 
-def load_torch_file(path: Path, *, trust_pickle: bool) -> Any:
-    """Return the content of a file of torch.save, on the CPU.
+def load_torch_file(path: Path, content: bytes, *, trust_pickle: bool) -> Any:
+    """Return the value in the file of torch.save `content`, which was read from `path`, on the CPU.
 
     Nothing in the file is run unless `trust_pickle`. Raises ModelFileError for a damaged file, and for one that could
     only be read by running it: the error names the classes in it and the alternatives.
     """
+    if content.startswith(_ZIP):
+        check_bounds(path, content)
     try:
-        # An open stream, because torch looks at a path's extension before it looks at the content.
-        with path.open("rb") as stream, warnings.catch_warnings():
+        with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)  # _explain makes an error of it
-            return torch.load(stream, map_location="cpu", weights_only=not trust_pickle)
+            return torch.load(io.BytesIO(content), map_location="cpu", weights_only=not trust_pickle)
     # Damaged bytes can make the unpickler raise nearly anything, from EOFError to UnicodeDecodeError.
     except Exception as error:
         if not trust_pickle:
-            raise _explain(path, error) from error
+            raise _explain(path, content, error) from error
         raise ModelFileError(
             f"{path}: cannot be unpickled ({_first_line(error)})",
             hint="a pickle needs the classes that it was made of: run where they can be imported",
         ) from error
 
 
-def classes_inside(path: Path) -> list[str]:
+def classes_inside(content: bytes) -> list[str]:
     """Name the classes and functions that unpickling would import, except for plain tensors, without unpickling."""
     found: dict[str, None] = {}
     # In a damaged file, the names before the damage are still useful.
     with suppress(ValueError, IndexError, EOFError, zipfile.BadZipFile):
-        for stream in _pickles(path):
+        for stream in _pickles(content):
             for name in _globals(stream):
                 found[name] = None
     names = [name for name in found if not _PLAIN.fullmatch(name)]
     return sorted(names, key=lambda name: name.startswith(("torch.", "builtins.", "__builtin__.")))
 
 
-def _pickles(path: Path) -> Iterable[IO[bytes]]:
+def _pickles(content: bytes) -> Iterable[IO[bytes]]:
     """The pickles of the file; those of the legacy form follow each other in one stream."""
-    with path.open("rb") as stream:
-        if stream.read(2) != b"PK":
-            stream.seek(0)
-            yield from [stream] * _LEGACY_PICKLES
-            return
-    with zipfile.ZipFile(path) as archive:
+    if not content.startswith(_ZIP):
+        yield from [io.BytesIO(content)] * _LEGACY_PICKLES
+        return
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
         for name in archive.namelist():
             if name.endswith("data.pkl"):
                 yield io.BytesIO(archive.read(name))
@@ -87,7 +90,7 @@ def _globals(stream: IO[bytes]) -> Iterable[str]:
     strings: list[str] = []
     memory: dict[int, str] = {}
     last = ""
-    for opcode, argument, _ in pickletools.genops(stream):
+    for opcode, argument, _ in islice(pickletools.genops(stream), _OPCODES):
         if opcode.name == "GLOBAL":
             last = str(argument).replace(" ", ".", 1)
             yield last
@@ -105,8 +108,8 @@ def _globals(stream: IO[bytes]) -> Iterable[str]:
             strings.append(memory[argument])
 
 
-def _explain(path: Path, error: Exception) -> ModelFileError:
-    classes = classes_inside(path)
+def _explain(path: Path, content: bytes, error: Exception) -> ModelFileError:
+    classes = classes_inside(content)
     if classes:
         return _refusal(path, classes)
     if f"Unsupported operand {pickle.FRAME[0]}" in str(error):
@@ -121,7 +124,7 @@ def _explain(path: Path, error: Exception) -> ModelFileError:
 
 
 def _refusal(path: Path, classes: list[str]) -> ModelFileError:
-    shown = ", ".join(classes[:6]) + (f" and {len(classes) - 6} more" if len(classes) > 6 else "")
+    shown = ", ".join(map(printable, classes[:6])) + (f" and {len(classes) - 6} more" if len(classes) > 6 else "")
     if any(name.startswith("torch.nn.modules.") for name in classes):
         what = "a whole pickled module, as torch.save(model) writes it"
         save = "torch.save(model.state_dict(), file)"
@@ -137,4 +140,4 @@ def _refusal(path: Path, classes: list[str]) -> ModelFileError:
 
 def _first_line(error: Exception) -> str:
     text = str(error).rpartition("WeightsUnpickler error:")[2].strip().partition("\n")[0]
-    return f"{type(error).__name__}: {text[:160]}" if text else type(error).__name__
+    return f"{type(error).__name__}: {printable(text)}" if text else type(error).__name__

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import zipfile
 from enum import Enum, auto
 from pathlib import Path
 
-from surgery.errors import InputError, ModelFileError
+from surgery.errors import InputError, ModelFileError, printable
 from surgery.files import existing_file
+from surgery.models.archives import member_names
 
 _START = 512  # bytes: enough for every signature below, for a tar header and for the first line of a text
 _LARGEST_HEADER = 100_000_000  # safetensors' own limit
@@ -44,28 +44,43 @@ def model_file(path: str | Path) -> Path:
         raise ModelFileError(error.message, hint=error.hint) from None
 
 
-def recognize(path: Path) -> Kind:
+def read_model_file(path: Path) -> tuple[Kind, bytes]:
+    """Return the kind and the content of a model file; raises ModelFileError as `recognize` does.
+
+    The file is opened and read once: what is checked is then what is loaded, even if the path names another file
+    meanwhile. A large foreign file is refused by its first bytes.
+    """
+    try:
+        with path.open("rb") as stream:
+            _kind_of_start(path, stream.read(_START))
+            stream.seek(0)
+            content = stream.read()
+    except OSError as error:
+        raise ModelFileError(f"{path}: cannot be read: {error.strerror}") from None
+    except MemoryError:
+        raise ModelFileError(f"{path}: {path.stat().st_size} bytes are more than the free memory") from None
+    return recognize(path, content), content
+
+
+def recognize(path: Path, content: bytes) -> Kind:
     """Return the kind of the file; raises ModelFileError with a guess at the format of a foreign file."""
-    with path.open("rb") as stream:
-        start = stream.read(_START)
+    kind = _kind_of_start(path, content[:_START])
+    return _kind_of_zip(path, content) if kind is Kind.TORCH_ZIP else kind
+
+
+def _kind_of_start(path: Path, start: bytes) -> Kind:
+    """The kind by the first bytes; every zip archive counts as one of torch.save."""
     if start.startswith(b"PK\x03\x04"):
-        return _kind_of_zip(path)
-    if start[:1] == b"\x80" and 2 <= start[1] <= 5:
+        return Kind.TORCH_ZIP
+    if start.startswith((b"\x80\2", b"\x80\3", b"\x80\4", b"\x80\5")):
         return Kind.TORCH_LEGACY
     if start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= _LARGEST_HEADER:
         return Kind.SAFETENSORS
     raise _foreign(path, start)
 
 
-def _kind_of_zip(path: Path) -> Kind:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except (zipfile.BadZipFile, ValueError) as error:
-        raise ModelFileError(
-            f"{path}: starts like a file of torch.save or torch.export, but its end is missing or damaged ({error})",
-            hint="it was truncated while it was written, copied or downloaded: download or save it again",
-        ) from error
+def _kind_of_zip(path: Path, content: bytes) -> Kind:
+    names = member_names(path, content)
     inside = {name.partition("/")[2] for name in names}  # torch puts everything below one folder
     if "archive_format" in inside:
         return Kind.EXPORTED
@@ -82,7 +97,8 @@ def _kind_of_zip(path: Path) -> Kind:
         )
     if "data.pkl" in inside:
         return Kind.TORCH_ZIP
-    raise ModelFileError(f"{path}: a zip archive, but not a model file; it holds {', '.join(names[:3]) or 'nothing'}")
+    held = ", ".join(map(printable, names[:3])) or "nothing"
+    raise ModelFileError(f"{path}: a zip archive, but not a model file; it holds {held}")
 
 
 def _foreign(path: Path, start: bytes) -> ModelFileError:

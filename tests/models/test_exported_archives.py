@@ -79,12 +79,12 @@ def edited(source: Path, path: Path, edit: Callable[[dict[str, Any]], None]) -> 
 def test_archive_computes_what_the_module_computes(archive: tuple[Path, Net]) -> None:
     path, net = archive
     images = torch.rand(3, 3, 20, 24)
-    assert torch.equal(load_exported(path).module()(images), net(images))
+    assert torch.equal(load_exported(path, path.read_bytes()).module()(images), net(images))
 
 
 def test_plain_copy_of_the_archive_is_still_read(archive: tuple[Path, Net], tmp_path: Path) -> None:
     copy = rewritten(archive[0], tmp_path / "copy", lambda members: None)
-    assert torch.equal(load_exported(copy).state_dict["linear.weight"], archive[1].linear.weight)
+    assert torch.equal(load_exported(copy, copy.read_bytes()).state_dict["linear.weight"], archive[1].linear.weight)
 
 
 def test_archive_opens_as_a_graph(tmp_path: Path) -> None:
@@ -251,6 +251,6 @@ def test_truncated_archive_is_one_clear_error(archive: tuple[Path, Net], tmp_pat
 def test_environment_is_left_as_it_was(archive: tuple[Path, Net], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     monkeypatch.delenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", raising=False)
-    load_exported(archive[0])
+    load_exported(archive[0], archive[0].read_bytes())
     assert os.environ["TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"] == "1"
     assert "TORCH_FORCE_WEIGHTS_ONLY_LOAD" not in os.environ
