@@ -39,11 +39,20 @@ def finite(values: Values, what: str) -> Array:
     return array
 
 
-def square(values: Values, what: str, *, low: float, high: float) -> Array:
-    """`values` `(K, K)` in [low, high]; values that rounding moved outside are clipped. Raises InputError otherwise."""
-    matrix = finite(values, what)
+def square(values: Values, what: str, *, low: float, high: float, absent: bool = False) -> Array:
+    """`values` `(K, K)` in [low, high]; values that rounding moved outside are clipped. Raises InputError otherwise.
+
+    `absent`: a class may have no values: then its row is NaN, and its column may be.
+    """
+    matrix = numbers(values, what) if absent else finite(values, what)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
         raise InputError(f"{what}: expected shape (classes, classes), got {matrix.shape}")
+    if absent:
+        empty = np.isnan(matrix).all(axis=1)
+        if empty.all():
+            raise InputError(f"{what}: expected numbers, got only NaN")
+        known = ~(empty[:, None] | (empty & np.isnan(matrix).all(axis=0))[None, :])
+        finite(np.where(known, matrix, 0.0), what)
     outside = (matrix < low - _ROUNDING) | (matrix > high + _ROUNDING)
     if outside.any():
         i, j = (int(index) for index in np.argwhere(outside)[0])

@@ -14,6 +14,7 @@ from surgery.report.accuracies import accuracies as accuracies
 from surgery.report.curves import SERIES as SERIES
 from surgery.report.curves import history as history
 from surgery.report.matrices import confusion as confusion
+from surgery.report.matrices import confusion_scale as confusion_scale
 from surgery.report.matrices import correlation as correlation
 from surgery.report.matrices import feature_distance as feature_distance
 from surgery.report.style import Width as Width
@@ -21,6 +22,7 @@ from surgery.report.style import drawing
 from surgery.report.trees import dendrogram as dendrogram
 from surgery.report.weights import MOST_PANELS as MOST_PANELS
 from surgery.report.weights import spectrum as spectrum
+from surgery.report.weights import weight_scale as weight_scale
 from surgery.report.weights import weights as weights
 
 # The metadata that matplotlib would write, and that would differ from day to day or from release to release.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,6 +18,7 @@ from matplotlib.lines import Line2D
 
 from surgery.report.arrangement import Arrangement, Labels, fit_labels
 from surgery.report.arrays import Array
+from surgery.report.colors import ABSENT
 from surgery.report.style import POINTS, SMALL, fitted, superclass_color, text_width, title_lines, widest
 
 _MOST_WITH_VALUES = 12
@@ -34,7 +36,10 @@ _EDGES = 14.0
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
-    """Colors from `low` to `high`, ticks and label of the color bar, and ways to write a value, the best first."""
+    """Colors from `low` to `high`, ticks and label of the color bar, and ways to write a value, the best first.
+
+    `absent`: why a class may have no values.
+    """
 
     colors: Colormap
     low: float
@@ -42,6 +47,7 @@ class Scale:
     ticks: tuple[float, ...]
     label: str
     spellings: tuple[Callable[[float], str], ...]
+    absent: str = ""
 
 
 def draw_matrix(
@@ -61,7 +67,9 @@ def draw_matrix(
     """
     axes = figure.add_subplot()
     shown = matrix[np.ix_(arrangement.order, arrangement.order)]
-    image = axes.imshow(shown, cmap=scale.colors, vmin=scale.low, vmax=scale.high, interpolation="nearest")
+    image = axes.imshow(
+        shown, cmap=scale.colors.with_extremes(bad=ABSENT), vmin=scale.low, vmax=scale.high, interpolation="nearest"
+    )
     room = figure.get_figwidth() * POINTS - _EDGES - (SMALL + 4.0 if axis_names else 0.0)
     strip = _STRIP if arrangement.superclass_names and not beside else 0.0
     labels = fit_labels(arrangement, room, strip=strip, beside=beside)
@@ -73,7 +81,10 @@ def draw_matrix(
         _write_superclasses(axes, arrangement, labels.cell)
     _outline(axes, arrangement, labels.cell)
     _write_values(axes, shown, scale, labels.cell)
-    _draw_color_bar(image, scale, title, side=labels.cell * len(matrix))
+    side = labels.cell * len(matrix)
+    empty = [name for name, row in zip(arrangement.names, shown, strict=True) if np.isnan(row).all()]
+    note = fitted(f"gray: {scale.absent} ({', '.join(empty)})", side + _EDGES) if empty else ""
+    _draw_color_bar(image, scale, title, note=note, side=side)
     return axes
 
 
@@ -130,11 +141,14 @@ def _write_values(axes: Axes, shown: Array, scale: Scale, cell: float) -> None:
     """The value in every cell, in the first spelling that fits; none for many classes or small cells."""
     if len(shown) > _MOST_WITH_VALUES:
         return
-    spelled = (tuple(map(spell, shown.ravel().tolist())) for spell in scale.spellings)
+    values = shown.ravel().tolist()
+    spelled = (tuple("" if math.isnan(value) else spell(value) for value in values) for spell in scale.spellings)
     texts = next((texts for texts in spelled if widest(texts) + 2.0 <= cell), None)
     place = {"ha": "center", "va": "center", "in_layout": False}  # measuring them takes time, and they never stick out
     for index, text in enumerate(texts or ()):
         row, column = divmod(index, len(shown))
+        if not text:
+            continue
         share = (shown[row, column] - scale.low) / (scale.high - scale.low)
         axes.text(column, row, text, color=_ink(scale.colors(float(share))), **place)
 
@@ -146,7 +160,7 @@ def _ink(background: tuple[float, float, float, float]) -> str:
     return "black" if luminance > 0.179 else "white"
 
 
-def _draw_color_bar(image: AxesImage, scale: Scale, title: str | None, *, side: float) -> None:
+def _draw_color_bar(image: AxesImage, scale: Scale, title: str | None, *, note: str, side: float) -> None:
     """A horizontal bar as wide as the matrix above it: a figure for a column has more height than width to spare."""
     bar = image.axes.inset_axes((0.0, 1.0 + 5.0 / side, 1.0, 5.0 / side))
     figure = image.axes.get_figure(root=True)
@@ -154,6 +168,6 @@ def _draw_color_bar(image: AxesImage, scale: Scale, title: str | None, *, side: 
     figure.colorbar(image, cax=bar, orientation="horizontal", ticks=list(scale.ticks), format="%g")
     bar.xaxis.set_ticks_position("top")
     bar.xaxis.set_label_position("top")
-    bar.set_xlabel(scale.label)
+    bar.set_xlabel(f"{note}\n{scale.label}" if note else scale.label, parse_math=False)
     if title is not None:
         bar.set_title(title_lines(title, side + _EDGES), parse_math=False)

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from typing import Literal
 
 import matplotlib
+import numpy as np
 from matplotlib.figure import Figure
 
 from surgery.hierarchy.hierarchy import Hierarchy
 from surgery.report.arrangement import arrange
-from surgery.report.arrays import Array, Values, check_names, check_option, square
+from surgery.report.arrays import Array, Values, check_names, check_option, numbers, square
 from surgery.report.heatmap import Scale, draw_matrix
 from surgery.report.style import DIVERGING, Width, blank, drawing, settle
 
@@ -33,12 +34,12 @@ def correlation(
 
     `hierarchy`: its superclasses are outlined. `order`: that of the labels, or by superclass. `scale`: orange to blue
     with white at 0, or the blues of the paper, which tell signs apart in gray, too. `centered`: only changes the label,
-    which says which C is shown.
+    which says which C is shown. A class whose weight vector is zero has NaN in C; it is gray, and the label names it.
 
     Raises InputError for other matrices, and for names or a hierarchy that do not fit the matrix.
     """
     colors = correlation_scale(scale, centered=centered)
-    matrix = square(C, "C", low=-1.0, high=1.0)
+    matrix = square(C, "C", low=-1.0, high=1.0, absent=True)
     return _figure(
         matrix, class_names, hierarchy=hierarchy, order=order, scale=colors, title=title, width=width, what="C"
     )
@@ -84,13 +85,13 @@ def confusion(
     """The attack confusion matrix M `(K, K)`, shares in [0, 1] shown in percent (Fig. 7).
 
     Rows are true classes, columns the predicted classes after the attack. `highest`: the share at the end of the scale,
-    by default the largest one rounded up to ten percent; pass it to make two figures comparable.
+    by default the largest one rounded up to ten percent (`confusion_scale`); pass it to make two figures comparable.
+    A class without images has NaN in its row; it is gray, and the label names it.
 
     Raises InputError as `correlation` does.
     """
-    matrix = square(M, "M", low=0.0, high=1.0)
-    end = math.ceil(10 * float(matrix.max()) - 1e-6) / 10 if highest is None else highest
-    end = min(max(end, 0.1), 1.0)
+    matrix = square(M, "M", low=0.0, high=1.0, absent=True)
+    end = confusion_scale([matrix]) if highest is None else min(max(highest, 0.1), 1.0)
     scale = Scale(
         colors=matplotlib.colormaps["Blues"],
         low=0.0,
@@ -98,6 +99,7 @@ def confusion(
         ticks=(0.0, 50 * end, 100 * end),
         label="images of the row's class (percent)",
         spellings=(lambda value: f"{value:.0f}",),
+        absent="no images",
     )
     axis_names = ("true class", "class after the attack")
     return _figure(
@@ -116,7 +118,14 @@ def correlation_scale(name: str, *, centered: bool) -> Scale:
         ticks=(-1.0, -0.5, 0.0, 0.5, 1.0),
         label=f"correlation of class weights ({'centered' if centered else 'plain'})",
         spellings=(two_decimals, one_decimal),
+        absent="no direction of weights",
     )
+
+
+def confusion_scale(matrices: Sequence[Values]) -> float:
+    """The end of one scale for several matrices M: their largest share, rounded up to ten percent, 0.1 to 1."""
+    largest = max(float(np.nanmax(numbers(matrix, "M"), initial=0.0)) for matrix in matrices)
+    return min(max(math.ceil(10 * largest - 1e-6) / 10, 0.1), 1.0)
 
 
 def two_decimals(value: float) -> str:

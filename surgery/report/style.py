@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 
+from surgery.report import colors
 from surgery.report.arrays import check_option
 
 Width = Literal["column", "page"]
@@ -49,18 +50,14 @@ _STYLE: Mapping[str, Any] = {
     "svg.hashsalt": "surgery",  # without it, the identifiers in an SVG are random
 }
 
-SUPERCLASS_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
-"""The color-blind-safe palette of Okabe and Ito without black and yellow; neighbors also differ in lightness."""
+SUPERCLASS_COLORS = colors.SUPERCLASSES
+"""The colors of superclasses, and of curves that are few."""
 
 OTHER = "#555555"
 """The color of branches that belong to no single superclass."""
 
-DIVERGING: Colormap = LinearSegmentedColormap.from_list(
-    "surgery diverging", ["#c05a00", "#f4a660", "#f7f7f5", "#7fb2d8", "#08306b"]
-)
-"""Orange, white in the middle, blue: hues that no common color blindness confuses. The blue end is much darker than the
-orange one, so that strong values of both signs can be distinguished in gray.
-"""
+DIVERGING: Colormap = LinearSegmentedColormap.from_list("surgery diverging", list(colors.DIVERGING))
+"""From orange over white to blue, as on the terminal."""
 
 
 def drawing() -> AbstractContextManager[None]:

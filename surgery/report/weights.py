@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from surgery.errors import InputError
-from surgery.report.arrays import Values, check_names, finite
+from surgery.report.arrays import Array, Values, check_names, finite
 from surgery.report.style import (
     DIVERGING,
     INCHES,
@@ -63,7 +63,8 @@ def weights(
     """The columns of W as images: `weight` `(K, C, H, W)`, a panel for each class, on one scale from -limit to limit.
 
     One channel is drawn from orange to blue, with white at 0. Three channels are red, green and blue: bright where
-    positive, dark where negative, gray at 0. `limit`: by default the 99.5th percentile of |W|.
+    positive, dark where negative, gray at 0. `limit`: by default the 99.5th percentile of |W|; `weight_scale` gives one
+    for several figures.
 
     Raises InputError for other numbers of channels, more than 100 classes, a limit that is not positive, or names that
     do not fit.
@@ -80,9 +81,7 @@ def weights(
     names = check_names(class_names, len(array), "weight")
     if limit is not None and not 0.0 < limit < math.inf:
         raise InputError(f"limit: expected a positive number, got {limit}")
-    magnitude = np.abs(array)
-    usual = float(np.quantile(magnitude, _SHOWN)) or float(magnitude.max()) or 1.0
-    end = usual if limit is None else limit
+    end = _usual(np.abs(array)) if limit is None else limit
     with drawing():
         figure = blank(width)
         for axes, image in zip(_panels(figure, array.shape, names, title), array, strict=True):
@@ -159,6 +158,33 @@ def _say_scale(figure: Figure, end: float, *, channels: int) -> None:
     bar.set_label("weight")
 
 
+def plain_ticks(low: float, high: float) -> list[float]:
+    """Ticks of a log scale from `low` to `high`, both positive: up to about eight round numbers within or around it."""
+    decades = math.log10(high / low)
+    if decades < 1:
+        # In a decade, a log scale is nearly a linear one.
+        ends = (low, high) if high > 1.01 * low else (0.9 * low, 1.1 * high)
+        return [float(tick) for tick in MaxNLocator(4).tick_values(*ends) if tick > 0]
+    steps = (1.0, 2.0, 5.0) if decades <= 2 else (1.0,)
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1, math.ceil(decades / 6))
+    ticks = [step * 10.0**power for power in powers for step in steps]
+    return [tick for tick in ticks if 0.95 * low <= tick <= 1.05 * high]
+
+
+def plain_number(value: float) -> str:
+    """A tick as `0.2`, `50` or `1e-5`: never as a product with a power of ten."""
+    return f"{value:.4g}".replace("e+0", "e").replace("e-0", "e-").replace("e+", "e")
+
+
+def weight_scale(weights: Sequence[Values]) -> float:
+    """The end of one scale for several W: the largest of their 99.5th percentiles of |W|."""
+    return max(_usual(np.abs(finite(weight, "weight"))) for weight in weights)
+
+
+def _usual(magnitude: Array) -> float:
+    return float(np.quantile(magnitude, _SHOWN)) or float(magnitude.max()) or 1.0
+
+
 def spectrum(
     singular_values: Values,
     effective_rank: float | None = None,
@@ -200,7 +226,15 @@ def spectrum(
             axes.semilogy(index[~seen], np.full(int((~seen).sum()), floor), label="below 1e-6 of the largest", **faint)
         axes.set_xlabel("number of the singular value")
         axes.set_ylabel("singular value of W")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        margin = max(0.6 if len(values) == 1 else 0.2, 0.03 * len(values))
+        axes.set_xlim(1 - min(margin, 0.9), len(values) + margin)
+        ticks = plain_ticks(floor if not seen.all() else float(values[seen].min()), float(values[0]))
+        bottom, top = axes.get_ylim()
+        axes.set_ylim(min(bottom, 0.99 * ticks[0]), max(top, 1.01 * ticks[-1]))
+        axes.yaxis.set_major_locator(FixedLocator(ticks))
+        axes.yaxis.set_major_formatter(lambda value, _: plain_number(value))
+        axes.yaxis.set_minor_locator(NullLocator())
         axes.spines[["right", "top"]].set_visible(False)
         if effective_rank is not None:
             line = {"color": "black", "linewidth": 0.8, "linestyle": (0, (4, 2)), "gid": "effective rank"}

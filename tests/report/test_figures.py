@@ -532,3 +532,48 @@ def test_figures_use_no_pyplot_which_keeps_them_and_wants_a_screen() -> None:
     sources = list(Path(figures.__file__).parent.glob("*.py"))
     assert len(sources) > 5
     assert not [path.name for path in sources if "pyplot" in path.read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[2.1, 1.4, 1.2], [4.4, 3.9, 3.7], [5.0], [90.0, 7.0, 0.95], [1.0, 1e-3, 1e-9], [3e9, 2e5, 2e2], [4.4e-5, 4.1e-5]],
+)
+def test_ticks_of_a_spectrum_are_plain_numbers(values: list[float]) -> None:
+    axes = figures.spectrum(values).axes[0]
+    low, high = axes.get_ylim()
+    shown = [tick.get_text() for tick in axes.get_yticklabels() if low <= tick.get_position()[1] <= high]
+    assert 2 <= len(shown) <= 9
+    assert len(set(shown)) == len(shown)
+    for text in shown:
+        float(text)
+        assert len(text) <= 7
+    assert not axes.get_yticks(minor=True).tolist()
+
+
+@pytest.mark.parametrize("draw", [figures.correlation, figures.confusion])
+@pytest.mark.parametrize("classes", [4, 20])
+def test_a_class_without_values_is_gray_and_named(draw: Callable[..., Figure], classes: int) -> None:
+    matrix = np.full((classes, classes), 0.5)
+    matrix[1] = np.nan
+    names = [f"class number {label}" for label in range(classes)]
+    hierarchy = Hierarchy.of_labels([label % 2 for label in range(classes)], class_names=names, method="test")
+    for options in ({}, {"hierarchy": hierarchy, "order": "hierarchy"}):
+        figure = draw(matrix, names, **options)
+        figure.draw_without_rendering()
+        said = figure.axes[0].child_axes[0].get_xlabel()
+        assert said.startswith("gray: no ")
+        assert "class number 1" in said
+    with pytest.raises(InputError, match="expected numbers, got only NaN"):
+        draw(np.full((classes, classes), np.nan), names)
+    matrix[0, 0] = np.nan
+    with pytest.raises(InputError, match="at"):
+        draw(matrix, names)
+
+
+def test_scales_for_several_figures_are_those_of_the_largest() -> None:
+    first, second = np.full((3, 3), 0.12), np.full((3, 3), 0.31)
+    second[1] = np.nan
+    assert figures.confusion_scale([first]) == pytest.approx(0.2)
+    assert figures.confusion_scale([first, second]) == pytest.approx(0.4)
+    images = [np.full((3, 1, 4, 4), size) for size in (0.5, 2.0)]
+    assert figures.weight_scale(images) == 2.0
