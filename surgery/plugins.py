@@ -11,14 +11,13 @@ import ast
 import functools
 import hashlib
 import importlib
-import inspect
 import os
 import re
 import sys
 import sysconfig
 import traceback
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from importlib.machinery import ModuleSpec
@@ -26,25 +25,12 @@ from pathlib import Path
 from typing import Any
 
 from surgery.errors import InputError, suggest
+from surgery.signatures import ArgumentError as ArgumentError
+from surgery.signatures import Signature, signature_in
+from surgery.signatures import check_arguments as check_arguments
+from surgery.signatures import signature_of as signature_of
 
 _REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
-
-
-class ArgumentError(InputError):
-    """A callable does not take an argument, or needs one that was not given; `key` names the argument."""
-
-    def __init__(self, message: str, *, key: str, hint: str | None = None) -> None:
-        super().__init__(message, hint=hint)
-        self.key = key
-
-
-@dataclass(frozen=True, kw_only=True)
-class Signature:
-    """The parameters that a callable accepts by keyword. `open_ended`: it has `**keywords`, which accepts any name."""
-
-    required: tuple[str, ...]
-    optional: tuple[str, ...]
-    open_ended: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,29 +87,54 @@ def locate(reference: str) -> Extension:
         raise InputError(f"expected package.module:name, got {reference!r}", hint="as in mypackage.nets:make")
     module, _, name = reference.partition(":")
     path = _file_of(module, reference)
-    if path.suffix != ".py":  # a compiled module has no signature to read
-        return Extension(reference=reference, path=path, signature=None)
+    tree = _parsed(path, reference)
+    signature = None if tree is None else signature_in(tree, name, reference, path)
+    return Extension(reference=reference, path=path, signature=signature)
+
+
+def constant_of(reference: str, name: str) -> object:
+    """The constant that the body of the class `reference` assigns to `name`, without importing anything.
+
+    None where the body does not assign a constant, as for a value that the class inherits. Raises the errors of
+    `locate`.
+    """
+    path = locate(reference).path
+    tree, class_name = _parsed(path, reference), reference.partition(":")[2]
+    bodies = (
+        [node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == class_name] if tree else []
+    )
+    for statement in (statement for body in bodies for statement in body):
+        targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
+        value = getattr(statement, "value", None)
+        if isinstance(value, ast.Constant) and any(isinstance(item, ast.Name) and item.id == name for item in targets):
+            return value.value
+    return None
+
+
+def _parsed(path: Path, reference: str) -> ast.Module | None:
+    """The syntax tree of a module; None for a compiled one, which has no source."""
+    if path.suffix != ".py":
+        return None
     try:
-        tree = ast.parse(path.read_bytes(), filename=str(path))
-    except SyntaxError as error:
-        raise InputError(f"{reference}: {path}:{error.lineno}: {error.msg}") from None
-    return Extension(reference=reference, path=path, signature=_signature_in(tree, name, reference, path))
+        return ast.parse(path.read_bytes(), filename=str(path))
+    except (SyntaxError, ValueError) as error:  # ValueError: a NUL byte
+        raise InputError(f"{reference}: {path}:{getattr(error, 'lineno', 1)}: {error.args[0]}") from None
 
 
 def load(reference: str) -> Any:
-    """Import the module of `reference` and return what it names.
+    """Import the module of `reference` and return what it names; what the module prints goes to stderr.
 
     Raises InputError where it does not exist, or where importing the module fails.
     """
-    extension = locate(reference)
     module_name, _, name = reference.partition(":")
-    with current_folder_last():
+    # A notebook or a prompt is a module without a file, and it is imported already.
+    path = None if module_name == "__main__" else locate(reference).path
+    # A command that prints its results as JSON must not print what a user's module prints with them.
+    with current_folder_last(), redirect_stdout(sys.stderr):
         try:
             module = importlib.import_module(module_name)
         except Exception as error:  # foreign code may raise anything
-            raise InputError(
-                f"{reference}: importing {extension.path} raised {type(error).__name__}: {error}"
-            ) from error
+            raise InputError(f"{reference}: importing {path} raised {type(error).__name__}: {error}") from error
     if not hasattr(module, name):
         raise InputError(f"{reference}: {module_name} has no {name!r}", hint=suggest(name, vars(module)))
     return getattr(module, name)
@@ -155,42 +166,6 @@ def users_frame(error: BaseException) -> traceback.FrameSummary | None:
     return None
 
 
-def check_arguments(
-    what: str, signature: Signature | None, given: Iterable[str], *, provided: Collection[str] = ()
-) -> None:
-    """Check that a callable takes the keywords `given` and needs nothing else.
-
-    `what`: the name of the callable in messages. `provided`: keywords that surgery itself passes if they are accepted.
-
-    Raises ArgumentError for the first keyword that does not fit.
-    """
-    if signature is None:
-        return
-    given = list(given)
-    known = [name for name in (*signature.required, *signature.optional) if name not in provided]
-    for key in given:
-        if key not in known and not signature.open_ended:
-            hint = suggest(key, known) or (f"it takes {', '.join(known)}" if known else "it takes no arguments")
-            raise ArgumentError(f"{what}: unknown argument {key!r}", key=key, hint=hint)
-    for key in signature.required:
-        if key not in given and key not in provided:
-            raise ArgumentError(f"{what}: the argument {key!r} is missing", key="", hint=f"add {key} = ...")
-
-
-def signature_of(function: Any) -> Signature | None:
-    """The signature of an imported callable; None where Python cannot tell."""
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):
-        return None
-    named = [item for item in parameters if item.kind in (item.POSITIONAL_OR_KEYWORD, item.KEYWORD_ONLY)]
-    return Signature(
-        required=tuple(item.name for item in named if item.default is item.empty),
-        optional=tuple(item.name for item in named if item.default is not item.empty),
-        open_ended=any(item.kind is item.VAR_KEYWORD for item in parameters),
-    )
-
-
 @contextmanager
 def current_folder_last() -> Iterator[None]:
     """Search modules in the current folder too: a console script does not, and a user's own modules are often there."""
@@ -207,6 +182,12 @@ def current_folder_last() -> Iterator[None]:
 
 def _file_of(module: str, reference: str) -> Path:
     """The file of a module. `importlib.util.find_spec` would import the parent packages, so each finder is asked."""
+    if module == "__main__":  # the script that runs; finders do not know it
+        main = getattr(sys.modules["__main__"], "__file__", None)
+        if main is None:
+            hint = "move it to a file: its source counts in the keys of stages"
+            raise InputError(f"{reference}: a notebook or a prompt has no file that could be read", hint=hint)
+        return Path(main)
     parts = module.split(".")
     search: list[str] | None = None
     spec: ModuleSpec | None = None
@@ -233,70 +214,3 @@ def _file_of(module: str, reference: str) -> Path:
     if spec is None or spec.origin is None or not Path(spec.origin).is_file():
         raise InputError(f"{reference}: the module {module!r} has no file")
     return Path(spec.origin)
-
-
-def _signature_in(tree: ast.Module, name: str, reference: str, path: Path) -> Signature | None:
-    names: list[str] = []
-    for node in tree.body:
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            names.append(node.name)
-            if node.name == name:
-                if not isinstance(node, ast.ClassDef) and node.decorator_list:
-                    return None  # a decorator may change the parameters
-                return _of_class(node) if isinstance(node, ast.ClassDef) else _of_function(node.args, skip=0)
-        else:
-            names += _bound_by(node)
-    # A star import, a branch or a module's __getattr__ can define names that the syntax tree does not show.
-    if name in names or "*" in names or "__getattr__" in names:
-        return None
-    raise InputError(f"{reference}: {path} defines no {name!r}", hint=suggest(name, names))
-
-
-def _bound_by(statement: ast.stmt) -> list[str]:
-    """The names that a statement of a module binds, as far as they can be read from it."""
-    found = []
-    for node in ast.walk(statement):
-        if isinstance(node, (ast.Import, ast.ImportFrom)):
-            found += [item.asname or item.name for item in node.names]
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            found.append(node.id)
-        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-            found.append(node.name)
-    return found
-
-
-def _of_class(node: ast.ClassDef) -> Signature | None:
-    decorators = [ast.unparse(item).partition("(")[0].rpartition(".")[2] for item in node.decorator_list]
-    if decorators == ["dataclass"] and not node.bases:
-        return _of_dataclass(node)
-    for item in node.body:
-        if isinstance(item, ast.FunctionDef) and item.name == "__init__":
-            return _of_function(item.args, skip=1)
-    return None
-
-
-def _of_dataclass(node: ast.ClassDef) -> Signature | None:
-    """The signature of the constructor that `dataclass` makes; None where a call, such as `field`, makes a field."""
-    required, optional = list[str](), list[str]()
-    for item in node.body:
-        if isinstance(item, ast.FunctionDef) and item.name == "__init__":
-            return _of_function(item.args, skip=1)
-        if not (isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)):
-            continue
-        if isinstance(item.value, ast.Call):
-            return None
-        kind = ast.unparse(item.annotation).strip("'\"").rpartition("[")[0] or ast.unparse(item.annotation)
-        if not kind.endswith(("ClassVar", "KW_ONLY")):
-            (required if item.value is None else optional).append(item.target.id)
-    return Signature(required=tuple(required), optional=tuple(optional), open_ended=False)
-
-
-def _of_function(arguments: ast.arguments, *, skip: int) -> Signature:
-    positional = [item.arg for item in (*arguments.posonlyargs, *arguments.args)]
-    needed = positional[: len(positional) - len(arguments.defaults)]
-    keywords = list(zip((item.arg for item in arguments.kwonlyargs), arguments.kw_defaults, strict=True))
-    return Signature(
-        required=(*needed[skip:], *(key for key, default in keywords if default is None)),
-        optional=(*positional[len(needed) :], *(key for key, default in keywords if default is not None)),
-        open_ended=arguments.kwarg is not None,
-    )

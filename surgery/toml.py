@@ -26,7 +26,7 @@ DEEPEST = 64
 Deeper data are refused before anything recurses into them.
 """
 
-LARGEST = 4 * 2**20
+LARGEST = 2 * 2**20
 """The most bytes of a text file: thousands of rules or stages, and parsed within seconds."""
 
 

@@ -1,6 +1,7 @@
 """Extensions of users: found, checked and digested without being imported."""
 
 import sys
+import types
 
 import pytest
 
@@ -9,6 +10,7 @@ from surgery.plugins import (
     ArgumentError,
     _registered,
     check_arguments,
+    constant_of,
     is_reference,
     load,
     locate,
@@ -148,3 +150,58 @@ def test_entry_points_are_those_of_installed_packages(tmp_path, monkeypatch):
     monkeypatch.setattr("surgery.plugins._registered", _registered.__wrapped__)
     assert registered("surgery.datasets") == {"ours": "package.data:load"}
     assert registered("surgery.stages") == {}
+
+
+def test_what_a_module_prints_goes_to_stderr(package, capsys):
+    (package / "__init__.py").write_text("print('hello')\n")
+    load("extras_for_tests.nets:make")
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == ("", "hello\n")
+
+
+def test_positional_only_parameters_are_no_keywords(package):
+    (package / "__init__.py").write_text("")
+    (package / "nets.py").write_text(
+        "def free(a=1, /, b=2):\n    pass\n\ndef bound(size, /, width):\n    pass\n\n"
+        "class Net:\n    def __init__(self, /, width, depth=1):\n        pass\n"
+    )
+    for name in ("free", "bound", "Net"):
+        reference = f"extras_for_tests.nets:{name}"
+        assert locate(reference).signature == signature_of(load(reference))
+    check_arguments("free", locate("extras_for_tests.nets:free").signature, ["b"])
+    with pytest.raises(ArgumentError, match="free: unknown argument 'a'"):
+        check_arguments("free", locate("extras_for_tests.nets:free").signature, ["a"])
+    with pytest.raises(ArgumentError, match="bound: the parameter 'size' is positional-only"):
+        check_arguments("bound", locate("extras_for_tests.nets:bound").signature, ["width"])
+    check_arguments("Net", locate("extras_for_tests.nets:Net").signature, ["width"])
+
+
+def test_functions_of_a_notebook_are_loaded_and_cannot_be_located(monkeypatch):
+    main = types.ModuleType("__main__")
+    vars(main)["make"] = make = object()
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    assert load("__main__:make") is make
+    with pytest.raises(InputError, match="__main__ has no 'other'"):
+        load("__main__:other")
+    with pytest.raises(InputError, match=r"a notebook or a prompt has no file.*\n.*move it to a file"):
+        locate("__main__:make")
+
+
+def test_functions_of_a_script_are_located(tmp_path, monkeypatch):
+    script, main = tmp_path / "script.py", types.ModuleType("__main__")
+    script.write_text("def make(width=1):\n    pass\n")
+    vars(main)["__file__"] = str(script)
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    found = locate("__main__:make")
+    assert (found.path, found.signature.optional) == (script, ("width",))
+
+
+def test_constants_of_a_class_are_read_from_its_body(package):
+    (package / "kinds.py").write_text(
+        "class Kind:\n    gathers: ClassVar[bool] = True\n    version = 3\n    files = make()\n    bare: int\n"
+        "class Inherits(Kind):\n    pass\n"
+    )
+    found = {name: constant_of("extras_for_tests.kinds:Kind", name) for name in ("gathers", "version", "files", "bare")}
+    assert found == {"gathers": True, "version": 3, "files": None, "bare": None}
+    assert constant_of("extras_for_tests.kinds:Inherits", "gathers") is None
+    assert "extras_for_tests" not in sys.modules

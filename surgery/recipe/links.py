@@ -8,7 +8,7 @@ from typing import Any
 
 from surgery.errors import InputError, suggest
 from surgery.hierarchy import NAMED, named
-from surgery.plugins import reference_of
+from surgery.plugins import constant_of, reference_of
 from surgery.recipe.document import Document
 from surgery.recipe.problems import Problem
 from surgery.stages.extension import GROUP
@@ -74,7 +74,14 @@ def inputs_of(document: Document) -> dict[str, tuple[Link, ...]]:
 
 def gathers(table: Mapping[str, Any]) -> bool:
     """Whether a stage is about all repetitions of its inputs at once, as a report is."""
-    return table_of(table.get("kind")).gathers
+    kind = table.get("kind")
+    reference = reference_of(kind, GROUP) if isinstance(kind, str) and kind not in KINDS else None
+    if reference is None:
+        return table_of(kind).gathers
+    try:
+        return constant_of(reference, "gathers") is True
+    except InputError:
+        return False  # a mistake that its table reports
 
 
 def check_links(document: Document) -> Iterator[Problem]:

@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from surgery.recipe.check import Files, check
 from surgery.recipe.document import Document, find_recipe, read_document, shipped_names
-from surgery.recipe.links import inputs_of
+from surgery.recipe.links import gathers, inputs_of
 from surgery.recipe.matrix import MOST_STAGES, Choice, Matrix, chosen, read_matrix
 from surgery.recipe.problems import Problem, RecipeError
 from surgery.recipe.recipe import Recipe
@@ -119,11 +119,11 @@ def _stages(matrix: Matrix, variants: Sequence[Variant], checked: Sequence[Recip
                 inputs=MappingProxyType(inputs),
                 choice=MappingProxyType({axis.key: axis.values[variant.choice[axis.key]] for axis in own}),
             )
-    links = inputs_of(variants[0].document)
+    links, tables = inputs_of(variants[0].document), variants[0].document.stages
     stages = []
     for stage in (stage for repeated in found.values() for stage in repeated.values()):
-        if stage.parameters.gathers:  # a report reads every repetition of the stages that it refers to
-            names = [name for link in links[stage.base] for name in found[link.target]]
+        if gathers(tables[stage.base]):  # a report reads every repetition of the stages that it refers to
+            names = dict.fromkeys(name for link in links[stage.base] for name in found[link.target])
             gathered = {f"stages.{number}": Input(stage=name) for number, name in enumerate(names)}
             stage = replace(stage, inputs=MappingProxyType(gathered))
         stages.append(stage)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import sys
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import ConfigDict, Field, model_validator
@@ -10,6 +12,7 @@ from pydantic import ConfigDict, Field, model_validator
 from surgery.errors import InputError
 from surgery.plugins import load, reference_of
 from surgery.stages.fields import ExtensionName, Seed, as_validator, check_extension, check_plain
+from surgery.stages.findings import Finding, Section
 from surgery.stages.sources import SEED
 from surgery.stages.stage import Context, StageTable
 from surgery.store import Group
@@ -23,6 +26,8 @@ class ExtensionStage(StageTable):
 
     known: ClassVar[tuple[str, ...]] = ()
     """The kinds that are not extensions, for suggestions; the registry, which lists this class too, fills it in."""
+    own_sections: ClassVar[Mapping[str, Section]] = {}
+    """The sections of these kinds by their keys, filled in by the registry."""
     heading: ClassVar[str] = "Stage `package.module:Name`"
     uses_hierarchy: ClassVar[bool] = True
     model_config = ConfigDict(extra="allow")
@@ -60,6 +65,14 @@ class ExtensionStage(StageTable):
                 f"{reference}: expected a stage kind with all methods, but {missing} is not defined",
                 hint="docs/tutorial-extensions.md shows one",
             )
+        # Sections are merged by their keys: rows of another class would end in a table that does not know them.
+        for item in vars(sys.modules[table.__module__]).values():
+            section = getattr(item, "section", None) if isinstance(item, type) and issubclass(item, Finding) else None
+            if section is not None and self.own_sections.get(section.key, section) != section:
+                raise InputError(
+                    f"{reference}: the section of {item.__name__} has the key {section.key!r} of one of surgery's own",
+                    hint=f"surgery's own are {', '.join(self.own_sections)}; choose another key",
+                )
         keys = dict(self.__pydantic_extra__ or {})
         if "seed" in table.model_fields:
             keys["seed"] = self.seed

@@ -26,6 +26,7 @@ KINDS: Mapping[str, type[StageTable]] = {
     "report": ReportStage,
 }
 ExtensionStage.known = tuple(KINDS)
+ExtensionStage.own_sections = {section.key: section for table in KINDS.values() for section in table.sections}
 
 
 def table_of(kind: object) -> type[StageTable]:

@@ -69,7 +69,7 @@ def module(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ("nett", "no stage is called 'nett'; did you mean 'net'"),
+        ("nett", "model: unknown stage 'nett'; did you mean 'net'"),
         ("net.bets", "the checkpoints of a train stage are best and last"),
         ("map", "is an extract stage; expected a train stage"),
     ],

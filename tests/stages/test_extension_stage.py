@@ -12,6 +12,7 @@ from surgery.models import build, save_checkpoint
 from surgery.models.checkpoint import Checkpoint
 from surgery.recipe import Recipe, RecipeError, load_recipe, preview_run, stage_keys
 from surgery.run import Run, run_recipe
+from surgery.stages.attack import AttackStage
 
 KIND = '''\
 from typing import ClassVar
@@ -143,3 +144,80 @@ def test_the_code_that_a_model_file_names_is_not_run(module: Path) -> None:
     with pytest.raises(InputError, match="probes_for_tests:make"):
         run(text)
     assert "probes_for_tests" not in sys.modules
+
+
+GATHERING = (
+    KIND
+    + """
+
+class Table(Probe):
+    gathers = True
+
+    def run(self, context: Context) -> Group:
+        context.claim()
+        (context.folder.path / "probes" / f"{context.name}.txt").write_text("")
+        names = tuple(sorted(finished.stage.name for finished in context.reads))
+        variable = Variable(name="count", data=np.array([len(names)]), dimensions=("number",), long_name="stages")
+        return Group(
+            name=context.name,
+            kind="table",
+            variables=(variable,),
+            attributes={"stages": " ".join(names)},
+            provenance=context.provenance(),
+        )
+"""
+)
+
+
+@pytest.mark.parametrize("named", ["", 'about = "probe"\n'])
+def test_a_kind_that_gathers_reads_all_repetitions_of_its_inputs(module: Path, named: str) -> None:
+    module.write_text(GATHERING)
+    stages = PROBE + "seed = 0\n\n[stage.table]\nkind = 'probes_for_tests:Table'\n" + named
+    text = DATA + stages + "\n[matrix]\n'stage.probe.scale' = [1.0, 2.0]\n"
+    recipe = recipe_of(text)
+    assert [stage.name for stage in recipe.stages] == ["probe@scale-1.0", "probe@scale-2.0", "table"]
+    assert "probes_for_tests" not in sys.modules
+    found = run(text).folder.read("table")
+    assert found.attributes["stages"] == "probe@scale-1.0 probe@scale-2.0"
+
+
+def test_nothing_can_vary_in_a_kind_that_gathers(module: Path) -> None:
+    module.write_text(GATHERING)
+    with pytest.raises(RecipeError, match="nothing in it can vary"):
+        recipe_of(
+            DATA + PROBE + "[stage.table]\nkind = 'probes_for_tests:Table'\n[matrix]\n'stage.table.scale' = [1.0]\n"
+        )
+
+
+SECTION = (
+    KIND
+    + """
+from surgery.stages import Finding, Grid, Section
+
+class Mine(Finding):
+    section = Section(
+        key="accuracies",
+        title="Mine",
+        line_title="Mine",
+        place=1,
+        lines=lambda found: [],
+        grid=lambda found: Grid(rows=()),
+    )
+"""
+)
+
+
+def test_a_section_with_a_key_of_another_section_is_refused_before_anything_runs(module: Path) -> None:
+    key = AttackStage.sections[0].key
+    module.write_text(SECTION.replace('"accuracies"', f'"{key}"'))
+    with pytest.raises(InputError, match=f"the section of Mine has the key '{key}' of one of surgery's own"):
+        run(DATA + PROBE)
+    assert not Path("run/results.h5").exists()
+
+
+def test_what_a_users_module_prints_is_not_part_of_the_results(
+    module: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module.write_text(KIND + "print('imported')\n")
+    run(DATA + PROBE)
+    assert "imported" not in capsys.readouterr().out
