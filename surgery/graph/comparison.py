@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,28 +30,44 @@ class DisagreementError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """Random images and the model's outputs for them."""
+    """Random images and the model's outputs for them.
+
+    `again` are the outputs of the same copy of the model in a second forward pass, with other random numbers.
+    """
 
     images: Tensor
     outputs: list[Any]
+    again: list[Any]
 
 
-def sample(model: nn.Module, example: Tensor) -> Sample | None:
-    """Run a copy of `model`, in evaluation mode, on random images of the shape and dtype of `example`.
+def sample(
+    copied: Callable[[], nn.Module], shape: tuple[int, ...], dtype: torch.dtype, device: torch.device
+) -> Sample | None:
+    """Run a copy of a model twice on random images of `shape`, which starts with their number.
 
-    The images are standard normal, or where the model raises an error for those, in [0, 1], or else zero. Returns None
-    for a model on the meta device, which has no numbers. Raises what the model raises for images of zeros.
+    `copied` makes the copy, in evaluation mode. The images are standard normal, or where the model raises an error for
+    those, in [0, 1], or else zero. Returns None for the meta device, which has no numbers. Raises what the model raises
+    for images of zeros.
     """
-    tensor = next((item for module in model.modules() for item in _tensors(module.__dict__)), example)
-    if tensor.device.type == "meta":
+    if device.type == "meta":
         return None
     # Normal images reach both sides of a ReLU. Some models accept images in [0, 1] only. Zeros come last, because most
     # mistakes vanish there.
-    *others, zeros = _candidates(example, tensor.device)
+    *others, zeros = _candidates(shape, dtype, device)
     for images in others:
         with contextlib.suppress(Exception):
-            return Sample(images=images, outputs=run(model, images))
-    return Sample(images=zeros, outputs=run(model, zeros))
+            return _sample(copied(), images)
+    return _sample(copied(), zeros)
+
+
+def _sample(subject: nn.Module, images: Tensor) -> Sample:
+    first, second = (_run_seeded(subject, images, seed) for seed in (0, 1))
+    return Sample(images=images, outputs=first, again=second)
+
+
+def device_of(model: nn.Module, example: Tensor) -> torch.device:
+    """The device of the first tensor in `model`; that of `example` for a model without tensors."""
+    return next((item for module in model.modules() for item in _tensors(module.__dict__)), example).device
 
 
 def run(model: nn.Module, images: Tensor, *, seed: int = 0) -> list[Any]:
@@ -63,22 +79,69 @@ def run(model: nn.Module, images: Tensor, *, seed: int = 0) -> list[Any]:
     return _run_seeded(subject, images, seed)
 
 
-def check_agreement(graph: Graph, model: nn.Module, expected: Sample) -> None:
-    """Raise DisagreementError where `graph` does not compute what `model` does, naming the first difference.
+def check_agreement(graph: Graph, copied: Callable[[], nn.Module], expected: Sample) -> None:
+    """Raise DisagreementError where `graph` does not compute what the model does, naming the first difference.
 
     Outputs have to agree up to the square root of the machine precision of the coarsest dtype in the graph (3e-4 of the
     largest output in float32): the graph writes attention out and `torch.export` decomposes operations, which rounds
     differently. NaN has to be in the same places in both.
     """
-    # The square root leaves room for the rounding of deep networks, and a wrong operation is far above it.
     used = [node.meta["dtype"] for node in graph.graph.nodes]
-    used += [item.dtype for item in expected.outputs if isinstance(item, Tensor)]
-    floating = [dtype for dtype in used if dtype is not None and (dtype.is_floating_point or dtype.is_complex)]
-    tolerance = max((torch.finfo(dtype).eps for dtype in floating), default=0.0) ** 0.5
-    reason = _difference(_run_seeded(graph, expected.images, 0), expected.outputs, tolerance)
+    tolerance = _tolerance([*used, *(item.dtype for item in expected.outputs if isinstance(item, Tensor))])
+    try:
+        found = _run_seeded(graph, expected.images, 0)
+    except Exception as error:
+        node = _failing_node(graph, expected.images)
+        if node is None:
+            raise
+        part = f"the graph raises an error where the model does not, at node {node.name} ({operation_name(node)})"
+        raise DisagreementError(Place.of(node), f"{part}: {error}") from error
+    reason = _difference(found, expected.outputs, tolerance)
     if reason is not None:
-        place, part = _parting(graph, model, expected, tolerance)
+        place, part = _parting(graph, copied(), expected, tolerance)
         raise DisagreementError(place, f"the graph differs from the model on random images: {reason}; first in {part}")
+
+
+def _tolerance(dtypes: Iterable[torch.dtype | None]) -> float:
+    # The square root leaves room for the rounding of deep networks, and a wrong operation is far above it.
+    floating = [dtype for dtype in dtypes if dtype is not None and (dtype.is_floating_point or dtype.is_complex)]
+    return max((torch.finfo(dtype).eps for dtype in floating), default=0.0) ** 0.5
+
+
+def _failing_node(graph: Graph, images: Tensor) -> fx.Node | None:
+    """The first node that raises an error for `images`."""
+    interpreter = fx.Interpreter(graph, garbage_collect_values=False)
+    with torch.no_grad(), contextlib.suppress(Exception):
+        interpreter.run(images.clone())
+    return next(
+        (node for node in graph.graph.nodes if node not in interpreter.env and node.op == "call_function"), None
+    )
+
+
+def change_between_passes(copied: Callable[[], nn.Module], expected: Sample) -> str | None:
+    """What makes the outputs of a model for the same images change from one forward pass to the next, in words.
+
+    "random numbers" where the outputs change with the random numbers only; otherwise the first module whose output a
+    second forward pass with the same random numbers changes, such as one that counts its calls; None for a function of
+    the images.
+    """
+    tolerance = _tolerance(item.dtype for item in expected.outputs if isinstance(item, Tensor))
+    if _difference(expected.again, expected.outputs, tolerance) is None:
+        return None
+    subject = copied()
+    passes: list[list[tuple[str, list[Any]]]] = []
+    for path, module in subject.named_modules():
+        module.register_forward_hook(
+            lambda module, inputs, output, path=path: passes[-1].append((path, pytree.tree_leaves(output)))
+        )
+    for _ in range(2):
+        passes.append([])
+        _run_seeded(subject, expected.images, 0)
+    for (path, first), (_, second) in zip(*passes, strict=False):
+        if _difference(second, first, tolerance) is not None:
+            kind = type(subject.get_submodule(path)).__name__
+            return f"module {path!r} ({kind})" if path else kind
+    return "random numbers"
 
 
 def is_repeatable(model: nn.Module, expected: Sample) -> bool:
@@ -112,16 +175,16 @@ def _tensors(value: Any) -> Iterator[Tensor]:
             yield from _tensors(item)
 
 
-def _candidates(example: Tensor, device: torch.device) -> Iterator[Tensor]:
-    shape, generator = (COMPARED, *example.shape[1:]), torch.Generator().manual_seed(0)
-    if example.dtype.is_floating_point or example.dtype.is_complex:
+def _candidates(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Iterator[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    if dtype.is_floating_point or dtype.is_complex:
         # Drawn in float32 or wider: not every dtype has random numbers on every device.
-        dtype = torch.promote_types(example.dtype, torch.float32)
-        yield torch.randn(shape, generator=generator, dtype=dtype).to(device, example.dtype)
-        yield torch.rand(shape, generator=generator, dtype=dtype).to(device, example.dtype)
+        wide = torch.promote_types(dtype, torch.float32)
+        yield torch.randn(shape, generator=generator, dtype=wide).to(device, dtype)
+        yield torch.rand(shape, generator=generator, dtype=wide).to(device, dtype)
     else:
-        yield torch.randint(0, 2, shape, generator=generator).to(device, example.dtype)
-    yield torch.zeros(shape, dtype=example.dtype, device=device)
+        yield torch.randint(0, 2, shape, generator=generator).to(device, dtype)
+    yield torch.zeros(shape, dtype=dtype, device=device)
 
 
 def _run_seeded(module: nn.Module, images: Tensor, seed: int) -> list[Any]:
@@ -167,7 +230,7 @@ def _distance(left: Tensor, right: Tensor) -> float:
     return float(gaps.nan_to_num(nan=float("inf")).max()) / (size or 1.0)
 
 
-def _parting(graph: Graph, model: nn.Module, expected: Sample, tolerance: float) -> tuple[Place, str]:
+def _parting(graph: Graph, subject: nn.Module, expected: Sample, tolerance: float) -> tuple[Place, str]:
     """The first module whose output no node of the graph computes, and the node that should."""
     # All values are kept: the graph has no modules, so the outputs of a module are searched among its nodes.
     interpreter = fx.Interpreter(graph, garbage_collect_values=False)
@@ -192,7 +255,6 @@ def _parting(graph: Graph, model: nn.Module, expected: Sample, tolerance: float)
                 close = any(_distance(value, tensor) <= tolerance for value in alike)
                 (agreed if close else parted).append(path)
 
-    subject = evaluating_copy(model, share=False)
     for path, module in subject.named_modules():
         module.register_forward_hook(lambda module, inputs, output, path=path: compare(path, output))
     _run_seeded(subject, expected.images, 0)

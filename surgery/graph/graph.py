@@ -86,7 +86,7 @@ class Graph(fx.GraphModule):
 
     def recompile(self) -> Any:
         code = super().recompile()
-        # torch.fx wraps the call so that it prints the traceback of every error to stderr, also of errors that are handled.
+        # torch.fx wraps the call so that it prints the traceback of every error to stderr, also of handled ones.
         if "__call__" in vars(type(self)):
             del type(self).__call__
         return code

@@ -110,7 +110,7 @@ class Recorder(fx.Tracer):
 
     def to_bool(self, obj: fx.Proxy) -> bool:
         if not self.values:
-            return super().to_bool(obj)  # raises fx's error, which sends `trace` to the next rung
+            raise UnsupportedError("a branch depends on a size or on the values of a tensor")
         first, second = obj.node.meta["twins"]
         if isinstance(first, torch.Tensor):
             raise UnsupportedError("a branch depends on the values of a tensor")
@@ -120,7 +120,7 @@ class Recorder(fx.Tracer):
 
     def iter(self, obj: fx.Proxy) -> Iterator[Any]:
         if not self.values:
-            return super().iter(obj)
+            raise UnsupportedError("a loop or an unpacking depends on the size of a tensor")
         count = _length(obj.node)
         item: Callable[[int], Any] = obj.__getitem__
         return (item(i) for i in range(count))
@@ -145,6 +145,9 @@ class RecordingProxy(fx.Proxy):
     __ipow__ = _recorded(operator.ipow)
     __iand__ = _recorded(operator.iand)
     __ior__ = _recorded(operator.ior)
+
+    def __len__(self) -> int:
+        raise UnsupportedError("the length of a tensor is used as a plain number")
 
 
 class KnownProxy(RecordingProxy):
@@ -225,9 +228,10 @@ def _method(name: str) -> Callable[..., Any]:
 
 
 def _users_line() -> tuple[str | None, int | None]:
-    # The innermost line of the model's own code: a user can act on it, and not on a line of torch.
+    # The innermost line of the model's own code: a user can act on it, and not on a line of torch. A model of torch's
+    # modules alone, such as `nn.Sequential`, has none: outside the recorder are the lines that called `trace`.
     frame: FrameType | None = sys._getframe(2)
-    while frame is not None:
+    while frame is not None and frame.f_code is not Recorder.trace.__code__:
         if not frame.f_code.co_filename.startswith(_NOT_THE_USERS):
             return frame.f_code.co_filename, frame.f_lineno
         frame = frame.f_back

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import traceback
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +21,9 @@ from surgery.graph.comparison import (
     COMPARED,
     DisagreementError,
     Sample,
+    change_between_passes,
     check_agreement,
+    device_of,
     evaluating_copy,
     is_repeatable,
     run,
@@ -28,10 +33,12 @@ from surgery.graph.graph import TENSOR_PATH, Graph, valid_class_names
 from surgery.graph.memory import check_memory
 from surgery.graph.nodes import attribute
 from surgery.graph.normalizer import NodeError, normalize, owned
-from surgery.graph.patches import recording
+from surgery.graph.patches import muted, recording
 from surgery.graph.recorder import _NOT_THE_USERS, Recorder
+from surgery.torch_state import torch_state
 
 
+@torch_state(gradients=True)  # the forward of some modules of torch takes another, fused path without gradients
 def trace(model: nn.Module, example: torch.Tensor) -> Graph:
     """Trace `model` in evaluation mode.
 
@@ -43,9 +50,23 @@ def trace(model: nn.Module, example: torch.Tensor) -> Graph:
     The graph takes over the names of the classes, if the model has an attribute `class_names`, as the models have that
     `load_model` reads from surgery's checkpoints. A `Graph` is returned as it is.
 
+    A graph is a function of its input. A model that draws random numbers in evaluation mode is traced with a
+    UserWarning; a model whose output depends on earlier forward passes, such as a counter, is refused.
+
     Raises TraceError, naming module path and source line, where no rung accepts the model and gives its outputs, where
-    the model does not accept the example, and for a `Graph` of another input shape.
+    the model does not accept the example, and for a `Graph` of another input shape; InputError where a forward pass
+    takes more than the free memory.
     """
+    if isinstance(model, torch.jit.ScriptModule):
+        raise TraceError(
+            "TorchScript modules cannot be traced: their forward pass is compiled, not Python",
+            hint="give the Python module from which it was scripted",
+        )
+    if not isinstance(model, nn.Module):
+        raise TraceError(
+            f"expected a model (torch.nn.Module), got {type(model).__name__}",
+            hint="open a model file first: surgery.load_model(path)" if isinstance(model, (str, Path)) else None,
+        )
     if not isinstance(example, torch.Tensor):
         raise TraceError(f"expected an example such as torch.zeros(1, 3, 32, 32), got {type(example).__name__}")
     if example.dim() < 2:
@@ -62,48 +83,93 @@ def trace(model: nn.Module, example: torch.Tensor) -> Graph:
             )
         return model
     _check_signature(model)
+    device, copied = device_of(model, example), partial(evaluating_copy, model, share=False)
     expected: Sample | None = None
     failures: dict[str, NodeError] = {}
     for rung, climb in RUNGS.items():
         try:
             with torch.random.fork_rng(devices=[]), recording():
-                builder = climb(evaluating_copy(model, share=True), example)
+                builder = climb(evaluating_copy(model, share=True), example, device)
         except Exception as error:
             failures[rung] = _located(error)
             continue
         graph = _graph(builder, rung, type(model).__name__)
         graph.class_names = valid_class_names(getattr(model, "class_names", None))
         # Until here nothing had values; the comparison is the first forward pass.
-        check_memory(graph, COMPARED, device=next((t.device for t in graph.tensors().values()), example.device))
+        check_memory(graph, COMPARED, device=device)
         try:
-            expected = expected or sample(model, example)
+            expected = expected or sample(copied, (COMPARED, *example.shape[1:]), example.dtype, device)
             if expected is not None:
-                check_agreement(graph, model, expected)
+                check_agreement(graph, copied, expected)
         except Exception as error:
             failures[rung] = _located(error)
         else:
+            if expected is not None:
+                _check_passes(type(model).__name__, copied, expected)
             return graph
     raise _untraceable(model, example, failures, expected)
+
+
+def _check_passes(name: str, copied: Callable[[], nn.Module], expected: Sample) -> None:
+    """Refuse a model whose output depends on earlier forward passes; warn of one that draws random numbers."""
+    change = change_between_passes(copied, expected)
+    if change == "random numbers":
+        message = (
+            f"{name} draws random numbers in evaluation mode: two forward passes on the same images differ. The graph"
+            " draws them too; what is computed from it differs from run to run"
+        )
+        warnings.warn(message, stacklevel=4)
+    elif change is not None:
+        raise TraceError(
+            f"{name} gives other outputs for the same images in its second forward pass, first in {change}: they depend"
+            " on something that a forward pass changes, such as a counter, and a graph is a function of its input",
+            hint="let the forward pass change such a value in training mode only",
+        )
 
 
 def _batched(shape: Sequence[int]) -> str:
     return f"({', '.join(map(str, ('N', *shape)))})"
 
 
+@torch_state(gradients=True)
 def from_exported(program: Any, *, model_name: str = "ExportedProgram") -> Graph:
     """Bring a `torch.export.ExportedProgram` of one input into normal form.
 
-    Raises TraceError where it has several inputs or cannot be read.
+    The graph is compared with the program on random images, two of them or as many as the program takes.
+
+    Raises TraceError where the program has several inputs, cannot be read, or computes something else than the graph,
+    and where its outputs depend on earlier forward passes; InputError where a forward pass takes more than the free
+    memory.
     """
-    try:
-        return _graph(_read_exported(program), "export", model_name)
-    except NodeError as error:
-        raise TraceError(f"the exported program cannot be read at {error.place}: {error.reason}") from error
+
+    def copied() -> nn.Module:
+        return copy.deepcopy(program.module())  # with tensors of its own, as a program may write into its buffers
+
+    with recording(), muted():
+        try:
+            builder = _read_exported(program)
+            graph = _graph(builder, "export", model_name)
+            device = next((tensor.device for tensor in graph.tensors().values()), torch.device("cpu"))
+            value = next(node for node in program.graph.nodes if node.name in program.graph_signature.user_inputs).meta[
+                "val"
+            ]
+            batch = value.shape[0] if isinstance(value.shape[0], int) else COMPARED
+            check_memory(graph, batch, device=device)
+            expected = sample(copied, (batch, *graph.input_shape), value.dtype, device)
+            if expected is not None:
+                check_agreement(graph, copied, expected)
+        except NodeError as error:
+            raise TraceError(f"the exported program cannot be read at {error.place}: {error.reason}") from error
+        except DisagreementError as error:
+            raise TraceError(f"the exported program cannot be read at {error.place}: {error}") from error
+    if expected is not None:
+        _check_passes("the exported program", copied, expected)
+    return graph
 
 
-def _record(subject: nn.Module, example: torch.Tensor, *, values: bool) -> Builder:
+def _record(subject: nn.Module, example: torch.Tensor, device: torch.device, *, values: bool) -> Builder:
     input_twins = shapes.of_input(tuple(example.shape[1:]), example.dtype)
-    recorder = Recorder(values=values, input_twins=input_twins, device=example.device)
+    recorder = Recorder(values=values, input_twins=input_twins, device=device)
     traced = recorder.trace(subject)
     images = next(node for node in traced.nodes if node.op == "placeholder")
 
@@ -117,9 +183,11 @@ def _record(subject: nn.Module, example: torch.Tensor, *, values: bool) -> Build
     return normalize(traced, feed)
 
 
-def _export(subject: nn.Module, example: torch.Tensor) -> Builder:
-    batch = torch.zeros((shapes.BATCHES[0], *example.shape[1:]), dtype=example.dtype, device=example.device)
-    program = torch.export.export(subject, (batch,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},), strict=False)
+def _export(subject: nn.Module, example: torch.Tensor, device: torch.device) -> Builder:
+    # Without values: torch.export reads the shape only, and memory that is never written takes no room.
+    batch = torch.empty((shapes.BATCHES[0], *example.shape[1:]), dtype=example.dtype, device=device)
+    with muted():
+        program = torch.export.export(subject, (batch,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},), strict=False)
     return _read_exported(program)
 
 
@@ -149,7 +217,7 @@ def _read_exported(program: Any) -> Builder:
     return normalize(functional.graph, feed)
 
 
-RUNGS: Mapping[str, Callable[[nn.Module, torch.Tensor], Builder]] = {
+RUNGS: Mapping[str, Callable[[nn.Module, torch.Tensor, torch.device], Builder]] = {
     "symbolic": partial(_record, values=False),
     "symbolic-with-values": partial(_record, values=True),
     "export": _export,
@@ -203,7 +271,7 @@ def _untraceable(
     name = type(model).__name__
     # A model that refuses the example itself is not a problem of tracing, whatever the rungs said.
     try:
-        run(model, torch.zeros_like(example))
+        run(model, torch.zeros(example.shape, dtype=example.dtype, device=device_of(model, example)))
     except Exception as error:
         refusal = _located(error)
         return TraceError(

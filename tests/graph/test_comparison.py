@@ -9,7 +9,7 @@ from torch import nn
 
 import surgery
 from surgery.errors import TraceError
-from surgery.graph import functional_modules
+from surgery.graph import aten, from_exported, functional_modules
 
 EXAMPLE = torch.zeros(1, 3, 8, 8)
 
@@ -95,13 +95,46 @@ class AlwaysDrops(nn.Module):
 
 @pytest.mark.parametrize("model", [AlwaysDrops(), Noise()])
 def test_a_model_that_draws_random_numbers_is_traced_where_the_graph_draws_the_same(model):
-    graph = surgery.trace(model, EXAMPLE)
+    with pytest.warns(UserWarning, match=f"{type(model).__name__} draws random numbers in evaluation mode"):
+        graph = surgery.trace(model, EXAMPLE)
     images = torch.rand(2, 3, 8, 8)
     torch.manual_seed(3)
     expected = model(images)
     torch.manual_seed(3)
     torch.testing.assert_close(graph(images), expected)
     assert not torch.equal(graph(images), expected)
+
+
+class CountsCalls(nn.Module):
+    """Has its count in an attribute or in a buffer; every copy starts with the count of the original."""
+
+    def __init__(self, buffer):
+        super().__init__()
+        self.register_buffer("count", torch.ones(()))
+        self.buffer = buffer
+        self.calls = 1
+
+    def forward(self, x):
+        if self.buffer:
+            self.count += 1
+            return x * self.count
+        self.calls += 1
+        return x * self.calls
+
+
+@pytest.mark.parametrize("buffer", [False, True])
+def test_a_model_that_depends_on_earlier_calls_is_refused_with_the_module(buffer):
+    model = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Sequential(nn.ReLU(), CountsCalls(buffer)))
+    with pytest.raises(TraceError) as caught:
+        surgery.trace(model, EXAMPLE)
+    assert "Sequential gives other outputs for the same images in its second forward pass" in str(caught.value)
+    assert "first in module '1.1' (CountsCalls)" in str(caught.value)
+    assert (model[1][1].calls, model[1][1].count.item()) == (1, 1)
+
+
+def test_a_count_that_changes_no_output_is_no_matter(recwarn):
+    assert surgery.trace(nn.Sequential(nn.BatchNorm2d(3), Writes()), EXAMPLE).rung == "symbolic"
+    assert not recwarn
 
 
 class NotANumber(nn.Module):
@@ -188,3 +221,26 @@ def test_a_model_without_numbers_is_traced_without_a_comparison():
     with torch.device("meta"):
         model = nn.Linear(3, 2)
     assert surgery.trace(model, torch.zeros(1, 3)).input_shape == (3,)
+
+
+def exported(model, **settings):
+    return torch.export.export(model.eval(), (torch.zeros(2, 3, 8, 8),), **settings)
+
+
+@pytest.mark.parametrize("settings", [{}, {"dynamic_shapes": ({0: torch.export.Dim.AUTO},)}], ids=["fixed", "free"])
+def test_an_exported_program_is_compared_with_its_graph(monkeypatch, settings):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+    nn.init.constant_(model[1].weight, 3.0)
+    program = exported(model, **settings)
+    before = {name: tensor.clone() for name, tensor in program.state_dict.items()}
+    assert from_exported(program).rung == "export"
+    assert all(torch.equal(before[name], tensor) for name, tensor in program.state_dict.items())
+    wrong = lambda builder, named: (named["input"], None, None)  # noqa: E731
+    monkeypatch.setitem(aten.ATEN_READERS, "_native_batch_norm_legit_no_training", wrong)
+    with pytest.raises(TraceError, match=r"exported program cannot be read.*the graph differs from the model"):
+        from_exported(program)
+
+
+def test_an_exported_program_that_counts_its_calls_is_refused():
+    with pytest.raises(TraceError, match="exported program gives other outputs for the same images in its second"):
+        from_exported(exported(CountsCalls(buffer=True)))

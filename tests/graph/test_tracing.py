@@ -338,3 +338,37 @@ def test_copies_are_independent():
     assert next(graph.parameters()).any()
     assert isinstance(twin, surgery.Graph)
     assert twin.input_shape == graph.input_shape
+
+
+class RefusesOthers(nn.Module):
+    """Computes for plain tensors only what every graph of it refuses."""
+
+    def forward(self, x):
+        return x if type(x) is torch.Tensor else x.flatten(1)[:, 500:].max(dim=1)[0]
+
+
+@pytest.mark.parametrize("model", [DataDependent(), BatchBranch(), RefusesOthers()])
+def test_refused_rungs_print_nothing(model, capfd):
+    with pytest.raises(TraceError):
+        surgery.trace(model, EXAMPLE)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_handled_fallbacks_print_nothing(capfd):
+    assert surgery.trace(Writes(), EXAMPLE).rung == "export"
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("last", [nn.ReLU(), Writes()], ids=["symbolic", "export"])
+def test_a_model_of_modules_of_torch_has_no_lines_of_other_code(last):
+    first = computing(surgery.trace(nn.Sequential(nn.Conv2d(3, 4, 3), last), EXAMPLE))[0]
+    assert (first.meta["module_path"], first.meta["file"], first.meta["line"]) == ("0", None, None)
+
+
+def test_a_node_that_fails_is_named_with_its_line():
+    with pytest.raises(TraceError) as caught:
+        surgery.trace(RefusesOthers(), EXAMPLE)
+    line = RefusesOthers.forward.__code__.co_firstlineno + 1
+    assert f"{__file__}:{line}: the graph raises an error where the model does not, at node max_dim (max_dim)" in str(
+        caught.value
+    )
