@@ -1,25 +1,20 @@
-"""Image files to uint8 tensors, decoded once: in threads, with a cache next to the files.
+"""Image files to uint8 tensors, in threads.
 
 Threads are enough, because reading waits for the disk and Pillow's decoders release the interpreter's lock.
 """
 
 from __future__ import annotations
 
-import hashlib
-import logging
+import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from surgery.errors import InputError
@@ -27,27 +22,32 @@ from surgery.errors import InputError
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 """The extensions of images in a folder; case does not matter."""
 
+_FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""The formats that are read, whatever the extension: for an EPS file Pillow would run Ghostscript, a program."""
+
 _EIGHT_BITS = frozenset(("1", "CMYK", "L", "LA", "P", "PA", "RGB", "RGBA", "YCbCr"))
 _CHUNK = 128
 """Images for one task of a thread: a task for each image would cost more than decoding a small one."""
-
-_VERSION = 1
-"""Version of the cache: increased when the same files would be decoded to other tensors."""
-
-_logger = logging.getLogger(__name__)
 
 
 def decode(files: Sequence[Path], *, image_size: int | None = None) -> Tensor:
     """Decode `files` to uint8 `(n, 3, height, width)`; gray images become RGB, and transparency is dropped.
 
-    Without `image_size` all images must have one size. With it, the shorter side is resized to that many pixels
-    (bilinear, with antialiasing) and the middle square is kept.
+    Images are turned upright where their EXIF data say how. Without `image_size` all images must have one size. With
+    it, the shorter side is resized to that many pixels (bilinear, with antialiasing) and the middle square is kept.
 
-    Raises InputError naming the file that cannot be read, has more than eight bits a channel, or has another size than
-    the first.
+    Raises InputError naming the file that cannot be read, has more than eight bits a channel, has more pixels than
+    Pillow considers safe, or has another size than the first; and where the images together do not fit into the memory.
     """
     assert files, "callers refuse empty folders by name"
     first = _read(files[0], image_size)
+    needed, memory = len(files) * first.nbytes, _memory()
+    if needed > memory:
+        raise InputError(
+            f"{files[0].parent}: {len(files)} images of {first.shape[1]} x {first.shape[0]} pixels take "
+            f"{needed / 2**30:.1f} GiB; this machine has {memory / 2**30:.1f} GiB",
+            hint="image_size=... resizes all images",
+        )
     result = np.empty((len(files), *first.shape), dtype=np.uint8)
 
     def fill(index: int) -> None:
@@ -84,20 +84,50 @@ def resize(images: Tensor, image_size: int) -> Tensor:
 def _read(path: Path, image_size: int | None) -> NDArray[np.uint8]:
     """One image `(height, width, 3)`."""
     try:
-        with Image.open(path) as image:
-            if image.mode in _EIGHT_BITS:
-                pixels: Image.Image = image
-                if image.mode != "RGB":
-                    # Pillow warns about palettes with transparent entries unless they become RGBA first.
-                    pixels = (image.convert("RGBA") if "transparency" in image.info else image).convert("RGB")
-                return np.asarray(_square(pixels, image_size))
-            mode = image.mode
+        with Image.open(path, formats=_FORMATS) as image:
+            limit = Image.MAX_IMAGE_PIXELS or math.inf
+            if math.prod(image.size) > limit:
+                width, height = image.size
+                raise InputError(f"{path}: expected at most {limit:,} pixels, got {width} x {height}")
+            if image.mode not in _EIGHT_BITS or _is_cut(image):
+                raise InputError(
+                    f"{path}: expected an image of eight bits a channel, got more (Pillow's mode {image.mode!r})",
+                    hint="convert the images to eight bits first",
+                )
+            # Before any conversion, which would lose the tag; a phone stores images as its sensor was held.
+            ImageOps.exif_transpose(image, in_place=True)
+            pixels: Image.Image = image
+            if image.mode != "RGB":
+                # Pillow warns about palettes with transparent entries unless they become RGBA first.
+                pixels = (image.convert("RGBA") if "transparency" in image.info else image).convert("RGB")
+            return np.asarray(_square(pixels, image_size))
+    except InputError:
+        raise
+    except UnidentifiedImageError:
+        raise InputError(
+            f"{path}: not an image that can be read: its format is none of {', '.join(_FORMATS)}"
+        ) from None
     # Decoders raise nearly anything for a broken file: OSError, SyntaxError, ValueError, struct.error and more.
     except Exception as error:
         text = error.strerror if isinstance(error, OSError) else None
         text = text or str(error).replace(f" {str(path)!r}", "") or type(error).__name__
         raise InputError(f"{path}: not an image that can be read: {text}") from None
-    raise InputError(f"{path}: expected an image of eight bits a channel, got one of Pillow's mode {mode!r}")
+
+
+def _is_cut(image: ImageFile.ImageFile) -> bool:
+    """Whether Pillow would read sixteen bits a channel as eight, without a word: RGB has no mode for more."""
+    if image.format == "TIFF":
+        return max(getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, (8,))) > 8
+    for tile in image.tile:
+        for value in tile.args if isinstance(tile.args, tuple) else (tile.args,):
+            # The raw mode of a PNG, as in RGB;16B; the largest value of a PPM.
+            if (isinstance(value, str) and ";16B" in value) or (isinstance(value, int) and value > 255):
+                return True
+    return False
+
+
+_BITS_PER_SAMPLE = 258
+"""The number of the TIFF tag."""
 
 
 def _square(image: Image.Image, image_size: int | None) -> Image.Image:
@@ -125,43 +155,9 @@ def _in_threads(work: Callable[[int], None], count: int) -> None:
         pool.shutdown(cancel_futures=True)
 
 
-def cached(
-    folder: Path, files: Iterable[str], image_size: int | None, make: Callable[[], dict[str, Tensor]]
-) -> dict[str, Tensor]:
-    """Return the tensors that `make` makes of `files` in `folder`: from the cache in `folder`, or made and written.
-
-    The name of the cache has a digest of the files' names, sizes and times of change, and of `image_size`: files that
-    have changed are decoded again. The images themselves are not read for it, which would take as long as decoding.
-    Where the folder cannot be written there is no cache, and a damaged cache is replaced.
-    """
-    digest = hashlib.sha256(f"{_VERSION} {image_size}".encode())
-    for name in files:
-        status = os.stat(f"{folder}/{name}")  # noqa: PTH116 - making 60,000 paths takes longer than the calls
-        digest.update(b"\0%s\0%d\0%d" % (os.fsencode(name), status.st_size, status.st_mtime_ns))
-    path = folder / f"surgery-cache-{digest.hexdigest()[:16]}.safetensors"
-    if path.is_file():
-        try:
-            return load_file(path)
-        except (OSError, SafetensorError) as error:
-            _logger.warning("%s: cannot be read and is replaced: %s", path, error)
-    made = make()
-    _save(path, made)
-    return made
-
-
-def _save(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write a file of another name, force it to the disk, and move it into place; a failure is logged, not raised."""
-    draft = path.with_name(f".{path.name}.{uuid4().hex}")
+def _memory() -> float:
+    """The memory of this machine in bytes; infinite where the system does not say."""
     try:
-        draft.touch()
-        mode = draft.stat().st_mode
-        save_file(tensors, draft)
-        draft.chmod(mode)  # safetensors makes files that only their owner can read
-        with draft.open("rb") as stream:
-            os.fsync(stream.fileno())
-        os.replace(draft, path)
-    except (OSError, SafetensorError) as error:
-        _logger.info("%s: decoded images are not kept: %s", path.parent, error)
-    finally:
-        with suppress(OSError):  # there is no draft if the folder cannot be written
-            draft.unlink(missing_ok=True)
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, OSError, ValueError):
+        return math.inf

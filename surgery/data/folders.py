@@ -9,8 +9,9 @@ from pathlib import Path
 
 import torch
 
+from surgery.data.caching import cached
 from surgery.data.dataset import Dataset, Split
-from surgery.data.decoding import SUFFIXES, cached, decode
+from surgery.data.decoding import SUFFIXES, decode
 from surgery.data.draws import stream
 from surgery.data.sampling import hold_out
 from surgery.errors import InputError, suggest
@@ -105,10 +106,17 @@ def read(root: Path, listings: Mapping[str, Listing], *, image_size: int | None)
 
 
 def images_in(path: Path) -> list[str]:
-    """The names of the images in a folder, sorted, without hidden ones."""
+    """The names of the images in a folder, sorted, without hidden ones.
+
+    Raises InputError for what has the name of an image and is no file: a pipe would be read for ever.
+    """
     with os.scandir(path) as entries:
-        names = [entry.name for entry in entries]
-    return sorted(name for name in names if name.lower().endswith(SUFFIXES) and not name.startswith("."))
+        images = [entry for entry in entries if entry.name.lower().endswith(SUFFIXES) and entry.name[0] != "."]
+        for entry in images:
+            if not entry.is_file():
+                kind = "a folder" if entry.is_dir() else "a link to nothing, a pipe or a device"
+                raise InputError(f"{entry.path}: expected an image file, got {kind}")
+    return sorted(entry.name for entry in images)
 
 
 def subfolders(path: Path) -> list[str]:

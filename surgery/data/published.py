@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from surgery.data.caching import cached
 from surgery.data.dataset import Dataset, Split
-from surgery.data.decoding import cached, resize
+from surgery.data.decoding import resize
 from surgery.data.draws import stream
 from surgery.data.folders import list_classes, read
 from surgery.data.sampling import hold_out

@@ -228,6 +228,41 @@ def test_a_broken_cache_is_replaced(plant, tmp_path: Path, caplog: pytest.LogCap
     assert cache.read_bytes() == whole
 
 
+def test_a_cache_with_other_numbers_is_replaced(plant, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    plant(tmp_path / "train", ["a", "b"], 5)
+    first = load("folder", tmp_path)
+    [cache] = caches(tmp_path)
+    whole = cache.read_bytes()
+    cache.write_bytes(whole[:-9] + bytes([whole[-9] ^ 64]) + whole[-8:])
+    with caplog.at_level(logging.WARNING):
+        assert load("folder", tmp_path).digest == first.digest
+    assert "its content is not what was written" in caplog.text
+    assert cache.read_bytes() == whole
+
+
+def test_changed_files_of_the_same_size_and_time_are_decoded_again(plant, tmp_path: Path) -> None:
+    plant(tmp_path / "train", ["a", "b"], 5)
+    first = load("folder", tmp_path)
+    changed, other = tmp_path / "train" / "b" / "000.png", tmp_path / "train" / "b" / "001.png"
+    before, content = changed.stat(), other.read_bytes()
+    assert len(content) == before.st_size
+    changed.write_bytes(content)
+    os.utime(changed, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert load("folder", tmp_path).digest != first.digest
+
+
+def test_images_are_turned_upright(tmp_path: Path) -> None:
+    pixels = np.zeros((2, 4, 3), dtype=np.uint8)
+    pixels[0, 0] = 200
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the top of the scene is on the right
+    for suffix in ("png", "webp"):
+        Image.fromarray(pixels).save(tmp_path / f"image.{suffix}", exif=exif, lossless=True)
+        found = decode([tmp_path / f"image.{suffix}"])
+        assert found.shape == (1, 3, 4, 2)
+        assert found[0, 0, 0, 1] == 200
+
+
 def test_a_folder_that_cannot_be_written_is_read_without_a_cache(
     plant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -237,7 +272,7 @@ def test_a_folder_that_cannot_be_written_is_read_without_a_cache(
         raise PermissionError(13, "Permission denied")
 
     # Permissions do not hold for root, who may be running this.
-    monkeypatch.setattr("surgery.data.decoding.Path.touch", refuse)
+    monkeypatch.setattr("surgery.data.caching.Path.touch", refuse)
     with caplog.at_level(logging.INFO):
         assert len(load("folder", tmp_path).train)
     assert "decoded images are not kept" in caplog.text
@@ -247,10 +282,10 @@ def test_a_folder_that_cannot_be_written_is_read_without_a_cache(
 def test_a_write_that_fails_leaves_nothing_behind(plant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plant(tmp_path / "train", ["a", "b"], 5)
 
-    def fill_the_disk(_: object, path: Path) -> None:
+    def fill_the_disk(_: object, path: Path, **__: object) -> None:
         path.write_bytes(b"half of it")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("surgery.data.decoding.save_file", fill_the_disk)
+    monkeypatch.setattr("surgery.data.caching.save_file", fill_the_disk)
     assert len(load("folder", tmp_path).train)
     assert [path.name for path in tmp_path.iterdir()] == ["train"]
