@@ -10,15 +10,27 @@ from typing import Any, NoReturn
 
 from typer.core import TyperCommand, TyperGroup
 
+from surgery.errors import SurgeryError
+from surgery_cli.dialect import in_options
 from surgery_cli.errors import guarded
-from surgery_cli.options import OUTPUT
+from surgery_cli.options import DATA, MODEL, OUTPUT, RECIPE, RESULT
 
 
 class Command(TyperCommand):
-    """A command whose help lists each option under its heading."""
+    """A command whose help lists each option under its heading, and whose errors speak of its options."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; an error of the library names options where it named arguments."""
+        try:
+            return super().invoke(ctx)
+        except SurgeryError as error:
+            options = {item.name: max(item.opts, key=len) for item in self.params if item.param_type_name == "option"}
+            error.message = in_options(error.message, options, is_hint=False)
+            error.hint = None if error.hint is None else in_options(error.hint, options, is_hint=True)
+            raise
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write a section for each heading, in the order of the parameters."""
+        """Write a section for each heading: first what is read, last how to print."""
         sections: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
@@ -26,9 +38,11 @@ class Command(TyperCommand):
                 # The parser keeps the heading of an option under the name that it has for help by rich.
                 named = getattr(parameter, "rich_help_panel", None)
                 sections.setdefault(named or _KINDS[parameter.param_type_name], []).append(record)
-        for heading, records in sections.items():
+        for heading in sorted(
+            sections, key=lambda heading: _ORDER.index(heading) if heading in _ORDER else len(_ORDER)
+        ):
             with formatter.section(heading):
-                formatter.write_dl(records)
+                formatter.write_dl(sections[heading])
 
 
 class Application(TyperGroup):
@@ -53,6 +67,7 @@ class Application(TyperGroup):
         sys.exit(int(guarded(run, as_json="--json" in words, debug="--debug" in words)))
 
 
+_ORDER = ("Arguments", RECIPE, DATA, MODEL, "Attack", RESULT, "Options", OUTPUT)
 _KINDS = {"argument": "Arguments", "option": OUTPUT}
 """The headings of parameters that name none."""
 

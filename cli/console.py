@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -49,11 +50,11 @@ class Output:
 
     def note(self, text: str) -> None:
         """Print a remark on stderr."""
-        _say(typer.style(text, dim=True))
+        _say(typer.style(escaped(text), dim=True))
 
     def warn(self, text: str) -> None:
         """Print a warning on stderr."""
-        _say(typer.style("warning:", fg="yellow", bold=True) + f" {text}")
+        _say(typer.style("warning:", fg="yellow", bold=True) + f" {escaped(text)}")
 
     @contextmanager
     def working(self, what: str) -> Iterator[None]:
@@ -82,21 +83,40 @@ class Output:
 
 def console(stream: TextIO) -> Console:
     """A rich console that prints texts literally, and in color only on terminals."""
-    from rich.console import Console
-
     # Without a terminal rich takes 80 columns, and would fold long names that grep and other programs search for.
     width = None if stream.isatty() else WIDE
-    return Console(file=stream, width=width, markup=False, highlight=False, emoji=False)
+    return _literal_console(file=stream, width=width)
 
 
 def plain(item: RenderableType) -> str:
     """The text of `item` for a file."""
-    from rich.console import Console
-
-    target = Console(width=WIDE, markup=False, highlight=False, emoji=False, color_system=None, force_terminal=False)
+    target = _literal_console(width=WIDE, color_system=None, force_terminal=False)
     with target.capture() as captured:
         target.print(item)
     return "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"
+
+
+def _literal_console(**settings: Any) -> Console:
+    from rich.console import Console
+    from rich.segment import Segment
+
+    class Literal(Console):
+        """Names that come from files may hold escape sequences, which a terminal would obey."""
+
+        def render(self, *given: Any, **named: Any) -> Iterator[Segment]:
+            for segment in super().render(*given, **named):
+                yield segment if segment.control else segment._replace(text=escaped(segment.text))
+
+    return Literal(**settings, markup=False, highlight=False, emoji=False)
+
+
+_OBEYED = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u061c\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]")
+"""Characters that a terminal obeys (controls except tab and line feed, directions of text), and bytes that are none."""
+
+
+def escaped(text: str) -> str:
+    """`text` in which characters that a terminal obeys are written as escapes."""
+    return _OBEYED.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def write_json(data: Mapping[str, Any]) -> None:
@@ -105,8 +125,9 @@ def write_json(data: Mapping[str, Any]) -> None:
 
 
 def json_text(data: Any) -> str:
-    """JSON has no infinity and no NaN: they become strings."""
-    return json.dumps(_jsonable(data), indent=1, allow_nan=False, ensure_ascii=False)
+    """`data` as JSON, which has no infinity and no NaN: they become strings."""
+    text = json.dumps(_jsonable(data), indent=1, allow_nan=False, ensure_ascii=False)
+    return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _jsonable(value: Any) -> Any:

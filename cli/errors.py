@@ -13,7 +13,8 @@ from typing import Any
 import typer
 
 from surgery.errors import CertificateError, InputError, Position, RewriteError, SurgeryError
-from surgery_cli.console import write_json
+from surgery.plugins import users_frame
+from surgery_cli.console import escaped, write_json
 
 
 class ExitCode(IntEnum):
@@ -69,6 +70,10 @@ def problem(error: BaseException) -> Problem:
         hint = f"{context.command_path if context is not None else 'surgery'} --help"
         return Problem(type="UsageError", message=error.format_message(), hint=hint, code=ExitCode.BAD_INPUT)
     kind = type(error).__name__
+    frame = users_frame(error)
+    if frame is not None:
+        message = f"{frame.filename}:{frame.lineno}: your code raised {kind}: {error}"
+        return Problem(type=kind, message=message, hint="--debug prints the traceback", code=ExitCode.BAD_INPUT)
     if isinstance(error, (OSError, MemoryError)):
         return Problem(type=kind, message=str(error) or "out of memory", hint=None, code=ExitCode.FAILED)
     hint = "rerun the command with --debug for the traceback, and please report it"
@@ -106,7 +111,8 @@ def report(found: Problem, *, as_json: bool) -> None:
         write_json({"error": found.as_dict()})
         return
     label = typer.style("error: ", fg="red", bold=True) if found.code != ExitCode.INTERRUPTED else ""
-    hint = "\n" + typer.style("  hint: ", bold=True) + found.hint if found.hint else ""
+    hint = "\n" + typer.style("  hint: ", bold=True) + escaped(found.hint) if found.hint else ""
     sys.stdout.flush()  # keeps the order of output and error if both go into one file
     several = f"{len(found.problems)} problems\n" if len(found.problems) > 1 else ""
-    typer.echo(label + several + found.message + hint, err=True, color=False if os.environ.get("NO_COLOR") else None)
+    text = label + several + escaped(found.message) + hint
+    typer.echo(text, err=True, color=False if os.environ.get("NO_COLOR") else None)

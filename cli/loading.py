@@ -4,37 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from surgery.errors import InputError
 from surgery.files import existing_file
 from surgery_cli.console import Output
+from surgery_cli.options import ModelOptions
 
 if TYPE_CHECKING:
     from surgery.graph import Graph
     from surgery.models import LoadedModel
 
 _CONSTANTS = {"true": True, "false": False, "none": None}
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelOptions:
-    """The options that select the model, as they were typed."""
-
-    path: Path | None
-    architecture: str | None = None
-    input_shape: str | None = None
-    classes: int | None = None
-    arguments: list[str] | None = None
-    factory: str | None = None
-    trust_pickle: bool = False
-    seed: int = 0
-
-    def for_file(self, path: Path) -> ModelOptions:
-        """The same options for another file."""
-        return replace(self, path=path)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +36,8 @@ class Opened:
             "input_shape": self.graph.input_shape,
             "rung": self.graph.rung,
             "operations": len(computing(self.graph)),
-            "weights": sum(tensor.numel() for tensor in self.graph.tensors().values()),
+            "parameters": sum(tensor.numel() for tensor in self.graph.parameters()),
+            "buffers": sum(tensor.numel() for tensor in self.graph.buffers()),
         }
 
 
@@ -71,6 +54,8 @@ def graph_of(loaded: LoadedModel, options: ModelOptions, out: Output) -> Opened:
     import torch
 
     from surgery.graph import Graph, trace
+    from surgery.graph.comparison import COMPARED
+    from surgery.graph.memory import check_memory
 
     source = f"{options.path}, {loaded.source}" if options.path is not None else _made(options, out)
     if isinstance(loaded.module, Graph):
@@ -80,10 +65,12 @@ def graph_of(loaded: LoadedModel, options: ModelOptions, out: Output) -> Opened:
             raise InputError(
                 f"--input {asked}: the graph was traced for {made}", hint="trace the model again for another shape"
             )
+        check_memory(loaded.module, COMPARED)
         return Opened(graph=loaded.module, source=source)
     # A half-precision network refuses single-precision images.
     formats = (tensor.dtype for tensor in loaded.module.parameters() if tensor.is_floating_point())
-    example = torch.zeros((1, *_shape(loaded, source, options, out)), dtype=next(formats, torch.float32))
+    # One zero in memory, whatever the shape: tracing reads the shape and the dtype of its example only.
+    example = torch.zeros((), dtype=next(formats, torch.float32)).expand(1, *_shape(loaded, source, options, out))
     with out.working("tracing"):
         return Opened(graph=trace(loaded.module, example), source=source)
 
@@ -105,6 +92,8 @@ def open_module(options: ModelOptions, out: Output) -> LoadedModel:
             arguments=parse_arguments(options),
             input_shape=None if options.input_shape is None else parse_shape(options.input_shape),
             factory=options.factory,
+            **({} if options.key is None else {"key": options.key}),
+            weights=options.weights,
             trust_pickle=options.trust_pickle,
         )
 
@@ -115,8 +104,7 @@ def check_options(options: ModelOptions) -> None:
         existing_file(options.path)
     elif options.architecture is None and options.factory is None:
         raise InputError(
-            "no model: expected a model file, --arch NAME or --model package.module:factory",
-            hint="as in --arch resnet18",
+            "no model: expected a model file, --arch NAME or --model FILE.py:NAME", hint="as in --arch resnet18"
         )
     if options.input_shape is not None:
         parse_shape(options.input_shape)
@@ -143,6 +131,18 @@ def parse_shape(text: str) -> tuple[int, int, int]:
     return sizes
 
 
+def parse_class_names(text: str, count: int) -> tuple[str, ...]:
+    """Read `--class-names`: the name of a known hierarchy, or `count` names with commas; raises InputError."""
+    from surgery.hierarchy import NAMED, named
+
+    names = named(text).class_names if text in NAMED else tuple(part.strip() for part in text.split(","))
+    if len(names) != count or len(set(names)) != count or not all(names):
+        raise InputError(
+            f"--class-names {text}: expected {count} different names, one for each output; got {len(set(names))}"
+        )
+    return names
+
+
 def parse_arguments(options: ModelOptions) -> dict[str, Any]:
     """The arguments of the architecture, from --arg and --num-classes; raises InputError."""
     result: dict[str, Any] = {}
@@ -154,10 +154,12 @@ def parse_arguments(options: ModelOptions) -> dict[str, Any]:
         if key in result:
             raise InputError(f"--arg {text}: {key} was given twice", hint="give it once")
         result[key] = _value(value.strip())
-    if options.classes is not None:
-        if result.get("num_classes", options.classes) != options.classes:
-            raise InputError(f"--num-classes {options.classes} and --arg num_classes={result['num_classes']} disagree")
-        result["num_classes"] = options.classes
+    if options.num_classes is not None:
+        if result.get("num_classes", options.num_classes) != options.num_classes:
+            raise InputError(
+                f"--num-classes {options.num_classes} and --arg num_classes={result['num_classes']} disagree"
+            )
+        result["num_classes"] = options.num_classes
     return result
 
 
@@ -192,5 +194,7 @@ def _made(options: ModelOptions, out: Output) -> str:
     if options.factory is not None:
         out.note(f"no model file: the weights are those that {options.factory} makes (--seed {options.seed})")
         return f"made by {options.factory}"
+    if options.weights is not None:
+        return f"{options.architecture} with the published weights {options.weights}"
     out.warn(f"no model file: {options.architecture} has random weights (--seed {options.seed})")
     return f"{options.architecture} with random weights (seed {options.seed})"

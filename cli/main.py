@@ -23,6 +23,7 @@ from surgery_cli.commands.results import results
 from surgery_cli.commands.rules import rules
 from surgery_cli.commands.run import run
 from surgery_cli.commands.train import train
+from surgery_cli.expansion import expanded
 from surgery_cli.options import Debug
 
 COMMANDS: dict[str, Callable[..., Any]] = {
@@ -84,7 +85,7 @@ def surgery(
 
 
 for name, function in COMMANDS.items():
-    app.command(name, cls=Command)(function)
+    app.command(name, cls=Command)(expanded(function))
 app.add_typer(recipes)
 app.add_typer(results)
 

@@ -11,7 +11,8 @@ from surgery.errors import CertificateError, InputError, RuleError
 from surgery.files import check_writable, existing_file
 from surgery_cli.console import Output
 from surgery_cli.errors import ExitCode, problem, report
-from surgery_cli.loading import ModelOptions, Opened, check_options, open_graph
+from surgery_cli.loading import Opened, check_options, open_graph
+from surgery_cli.options import ModelOptions
 
 if TYPE_CHECKING:
     from surgery.graph import Graph

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -74,6 +75,37 @@ Architecture = Annotated[
     ),
 ]
 
+Factory = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="FILE.py:NAME",
+        help="Your class or function that makes the network, in a file or a module (package.module:name).",
+        rich_help_panel=MODEL,
+    ),
+]
+
+Arguments = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--arg",
+        metavar="KEY=VALUE",
+        help="Argument of --arch or --model, as in width=32. Repeatable.",
+        rich_help_panel=MODEL,
+    ),
+]
+
+Classes = Annotated[
+    int | None,
+    typer.Option(
+        "--num-classes",
+        metavar="K",
+        min=1,
+        help="Number of classes.  [default: that of the file or the architecture]",
+        rich_help_panel=MODEL,
+    ),
+]
+
 InputShape = Annotated[
     str | None,
     typer.Option(
@@ -84,27 +116,22 @@ InputShape = Annotated[
     ),
 ]
 
-Classes = Annotated[
-    int | None,
-    typer.Option("--num-classes", metavar="K", min=1, help="Number of classes.", rich_help_panel=MODEL),
-]
-
-Arguments = Annotated[
-    list[str] | None,
+StateKey = Annotated[
+    str | None,
     typer.Option(
-        "--arg",
-        metavar="KEY=VALUE",
-        help="Argument of the architecture or the factory, as in width=32. Repeatable.",
+        "--key",
+        metavar="NAME",
+        help="The entry of the file that holds the weights, where it has several, as in model_ema.",
         rich_help_panel=MODEL,
     ),
 ]
 
-Factory = Annotated[
+PublishedWeights = Annotated[
     str | None,
     typer.Option(
-        "--model",
-        metavar="MODULE:FUNCTION",
-        help="Your function that returns a network, as in package.module:factory.",
+        "--weights",
+        metavar="NAME",
+        help="Published weights of torchvision:NAME or timm:NAME, downloaded once: DEFAULT, IMAGENET1K_V2.",
         rich_help_panel=MODEL,
     ),
 ]
@@ -123,11 +150,38 @@ Seed = Annotated[
     typer.Option(
         "--seed",
         metavar="N",
-        help="Seed of the random weights of a network without a file.",
+        help="Seed of the weights of a network without a file, and of random attacks.",
         show_default=True,
         rich_help_panel=MODEL,
     ),
 ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkOptions:
+    """The options that say how to read a model file, named like the arguments of `surgery.models.open_model`."""
+
+    architecture: Architecture = None
+    factory: Factory = None
+    arguments: Arguments = None
+    num_classes: Classes = None
+    input_shape: InputShape = None
+    key: StateKey = None
+    trust_pickle: TrustPickle = False
+
+    def of_file(self, path: Path) -> ModelOptions:
+        """The options of a file that these options apply to."""
+        return ModelOptions(path=path, **vars(self))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions(NetworkOptions):
+    """The options that select a model: a file, or a network that is made."""
+
+    path: ModelFile = None
+    weights: PublishedWeights = None
+    seed: Seed = 0
+
 
 Rules = Annotated[
     list[str] | None,

@@ -11,7 +11,6 @@ import typer
 from surgery.errors import InputError
 from surgery_cli import options
 from surgery_cli.console import Output
-from surgery_cli.loading import ModelOptions
 from surgery_cli.operating import OutputOptions, by_file, by_rules, operate
 
 PlanFile = Annotated[
@@ -30,19 +29,12 @@ DryRun = Annotated[
 
 
 def apply(
-    model: options.ModelFile = None,
+    model: options.ModelOptions,
     output: options.Result = None,
     rules: options.Rules = None,
     plan: PlanFile = None,
     dry_run: DryRun = False,
     keep_going: options.KeepGoing = False,
-    arch: options.Architecture = None,
-    input_shape: options.InputShape = None,
-    num_classes: options.Classes = None,
-    arg: options.Arguments = None,
-    factory: options.Factory = None,
-    trust_pickle: options.TrustPickle = False,
-    seed: options.Seed = 0,
     verbose: options.Verbose = False,
     as_json: options.AsJson = False,
     debug: options.Debug = False,
@@ -61,16 +53,7 @@ def apply(
         given = "both were given" if rules else "none was given"
         raise InputError(f"expected either --rules or --plan; {given}", hint="surgery rules lists the shipped rulesets")
     return operate(
-        ModelOptions(
-            path=model,
-            architecture=arch,
-            input_shape=input_shape,
-            classes=num_classes,
-            arguments=arg,
-            factory=factory,
-            trust_pickle=trust_pickle,
-            seed=seed,
-        ),
+        model,
         partial(by_file, plan) if plan is not None else partial(by_rules, rules or []),
         OutputOptions(output=output, dry_run=dry_run, keep_going=keep_going, verbose=verbose),
         Output(as_json=as_json, debug=debug),

@@ -101,7 +101,7 @@ Replace = Annotated[
 
 def attack(
     data: options.DataName,
-    model: options.ModelFile = None,
+    model: options.ModelOptions,
     root: options.DataRoot = None,
     download: options.Download = False,
     images: options.Images = None,
@@ -119,18 +119,11 @@ def attack(
     output: Store = None,
     group: GroupName = None,
     replace: Replace = False,
-    arch: options.Architecture = None,
-    input_shape: options.InputShape = None,
-    num_classes: options.Classes = None,
-    arg: options.Arguments = None,
-    factory: options.Factory = None,
-    trust_pickle: options.TrustPickle = False,
     device: options.Device = None,
     batch_size: Annotated[int, typer.Option("--batch-size", metavar="N", min=1, help="Images in a batch.")] = 128,
     precision: Annotated[
         Literal["auto", "bfloat16", "float32"], typer.Option("--precision", help="Precision of the attack's search.")
     ] = "auto",
-    seed: options.Seed = 0,
     verbose: options.Verbose = False,
     as_json: options.AsJson = False,
     debug: options.Debug = False,
@@ -150,13 +143,13 @@ def attack(
     from surgery.errors import InputError
     from surgery.files import check_writable, existing_file
     from surgery_cli.images import chosen_device, open_data, said_warnings
-    from surgery_cli.loading import ModelOptions, open_module
+    from surgery_cli.loading import open_module
 
     out = Output(as_json=as_json, debug=debug)
     if output is not None:
         check_writable(output)
-    if model is not None:
-        existing_file(model)
+    if model.path is not None:
+        existing_file(model.path)
     settings = {
         "epsilon": epsilon,
         "steps": steps,
@@ -179,22 +172,12 @@ def attack(
     )
     if matrix and len(attacks) > 1:
         raise InputError("--matrix takes one attack", hint="give one --attack, and run the command for each")
-    wanted = ModelOptions(
-        path=model,
-        architecture=arch,
-        input_shape=input_shape,
-        classes=num_classes,
-        arguments=arg,
-        factory=factory,
-        trust_pickle=trust_pickle,
-        seed=seed,
-    )
     with out.working("reading the images"):
         chosen = open_data(data, root, download=download, test_size=images)
-    loaded = open_module(wanted, out)
+    loaded = open_module(model, out)
     common: dict[str, Any] = {
         "batch_size": batch_size,
-        "seed": seed,
+        "seed": model.seed,
         "device": where,
         "engine": Engine(precision=precision),
     }
@@ -217,21 +200,21 @@ def attack(
         from surgery.store import provenance, write_group
 
         parameters = {
-            "model_file": None if model is None else str(model),
-            "architecture": arch,
-            "factory": factory,
-            "arguments": arg,
+            "model_file": None if model.path is None else str(model.path),
+            "architecture": model.architecture,
+            "factory": model.factory,
+            "arguments": model.arguments,
             "weight_digest": weight_digest(loaded.module),
             "data": data,
             "images": len(chosen.test),
             "attacks": {name: settings_of(item) for name, item in attacks.items()},
             "targeted": targeted,
-            "seed": seed,
+            "seed": model.seed,
         }
         said = provenance(
             parameters={name: value for name, value in parameters.items() if value is not None},
             device=where,
-            seeds={"attack": seed} if model is not None else {"attack": seed, "weights": seed},
+            seeds={"attack": model.seed} if model.path is not None else {"attack": model.seed, "weights": model.seed},
             data_digest=chosen.digest,
             wall_seconds=time.perf_counter() - start,
         )
@@ -240,7 +223,9 @@ def attack(
             written = robustness_group(result, name=group or "robustness", **described)
         else:
             hierarchy = chosen.hierarchy
-            written = confusion_group(result, hierarchy=hierarchy, seed=seed, name=group or "confusion", **described)
+            written = confusion_group(
+                result, hierarchy=hierarchy, seed=model.seed, name=group or "confusion", **described
+            )
         write_group(output, written, replace=replace)
         facts = {"written": str(output), "group": written.name, **facts}
     out.data(facts)

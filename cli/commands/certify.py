@@ -5,18 +5,11 @@ from __future__ import annotations
 from surgery_cli import options
 from surgery_cli.console import Output
 from surgery_cli.errors import ExitCode
-from surgery_cli.loading import ModelOptions, open_graph
+from surgery_cli.loading import open_graph
 
 
 def certify(
-    model: options.ModelFile = None,
-    arch: options.Architecture = None,
-    input_shape: options.InputShape = None,
-    num_classes: options.Classes = None,
-    arg: options.Arguments = None,
-    factory: options.Factory = None,
-    trust_pickle: options.TrustPickle = False,
-    seed: options.Seed = 0,
+    model: options.ModelOptions,
     verbose: options.Verbose = False,
     as_json: options.AsJson = False,
     debug: options.Debug = False,
@@ -30,19 +23,7 @@ def certify(
     surgery certify --arch resnet18 --json
     """
     out = Output(as_json=as_json, debug=debug)
-    opened = open_graph(
-        ModelOptions(
-            path=model,
-            architecture=arch,
-            input_shape=input_shape,
-            classes=num_classes,
-            arguments=arg,
-            factory=factory,
-            trust_pickle=trust_pickle,
-            seed=seed,
-        ),
-        out,
-    )
+    opened = open_graph(model, out)
     from surgery import linear
     from surgery_cli.show.certificate import certificate_dict, certificate_view
     from surgery_cli.show.operation import model_view

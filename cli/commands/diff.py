@@ -9,7 +9,7 @@ import typer
 
 from surgery_cli import options
 from surgery_cli.console import Output
-from surgery_cli.loading import ModelOptions, open_either
+from surgery_cli.loading import open_either
 from surgery_cli.writing import chosen_format, deliver
 
 Before = Annotated[Path, typer.Argument(metavar="BEFORE", help="A model file or a saved graph.", show_default=False)]
@@ -33,12 +33,7 @@ File = Annotated[
 def diff(
     before: Before,
     after: After,
-    arch: options.Architecture = None,
-    input_shape: options.InputShape = None,
-    num_classes: options.Classes = None,
-    arg: options.Arguments = None,
-    factory: options.Factory = None,
-    trust_pickle: options.TrustPickle = False,
+    model: options.NetworkOptions,
     format: Format = None,
     output: File = None,
     verbose: options.Verbose = False,
@@ -56,16 +51,7 @@ def diff(
     """
     out = Output(as_json=as_json, debug=debug)
     chosen = chosen_format(format, output, default="text", known=("text", "json", "svg"))
-    given = ModelOptions(
-        path=before,
-        architecture=arch,
-        input_shape=input_shape,
-        classes=num_classes,
-        arguments=arg,
-        factory=factory,
-        trust_pickle=trust_pickle,
-    )
-    first, second = open_either(given, out), open_either(given.for_file(after), out)
+    first, second = open_either(model.of_file(before), out), open_either(model.of_file(after), out)
     from surgery.graph import difference
     from surgery_cli.show.difference import difference_view
 

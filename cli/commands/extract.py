@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from surgery_cli import options
 from surgery_cli.console import Output
-from surgery_cli.loading import ModelOptions, graph_of, open_module
+from surgery_cli.loading import graph_of, open_module, parse_class_names
+
+if TYPE_CHECKING:
+    from surgery.linear import LinearMap
 
 Store = Annotated[
     Path,
@@ -38,7 +41,17 @@ Names = Annotated[
     typer.Option(
         "--class-names",
         metavar="NAME|A,B,...",
-        help="Names of the classes: those of a known hierarchy (cifar10, stl10, cifar100), or a list.",
+        help="Names of the classes: those of a known hierarchy (cifar10, stl10, cifar100), or a list."
+        "  [default: those of the model file]",
+        rich_help_panel=options.RESULT,
+    ),
+]
+Correlation = Annotated[
+    bool | None,
+    typer.Option(
+        "--correlation/--no-correlation",
+        help="Compute C and the spectrum of W.  [default: at the output; at an inner node with at most 2,048 rows]",
+        show_default=False,
         rich_help_panel=options.RESULT,
     ),
 ]
@@ -55,20 +68,14 @@ Memory = Annotated[
 
 def extract(
     output: Store,
-    model: options.ModelFile = None,
+    model: options.ModelOptions,
     rules: options.Rules = None,
     at: At = None,
     group: Name = "linear",
     replace: Replace = False,
     class_names: Names = None,
+    correlation: Correlation = None,
     max_memory: Memory = None,
-    arch: options.Architecture = None,
-    input_shape: options.InputShape = None,
-    num_classes: options.Classes = None,
-    arg: options.Arguments = None,
-    factory: options.Factory = None,
-    trust_pickle: options.TrustPickle = False,
-    seed: options.Seed = 0,
     as_json: options.AsJson = False,
     debug: options.Debug = False,
 ) -> None:
@@ -86,30 +93,20 @@ def extract(
 
     check_writable(output)
     out = Output(as_json=as_json, debug=debug)
-    wanted = ModelOptions(
-        path=model,
-        architecture=arch,
-        input_shape=input_shape,
-        classes=num_classes,
-        arguments=arg,
-        factory=factory,
-        trust_pickle=trust_pickle,
-        seed=seed,
-    )
-    loaded = open_module(wanted, out)
-    opened = graph_of(loaded, wanted, out)
+    loaded = open_module(model, out)
+    opened = graph_of(loaded, model, out)
     from surgery.graph import weight_digest
     from surgery.linear import extract as extract_map
     from surgery.linear import linearize
-    from surgery.stages.extract import linear_group
+    from surgery.stages.extract import LEFT_OUT, MOST_CORRELATED, linear_group, undefined_texts
     from surgery.store import provenance, write_group
 
     parameters = {
         "model_source": opened.source,
-        "model_file": None if model is None else str(model),
-        "architecture": arch,
-        "factory": factory,
-        "arguments": arg,
+        "model_file": None if model.path is None else str(model.path),
+        "architecture": model.architecture,
+        "factory": model.factory,
+        "arguments": model.arguments,
         "weight_digest": weight_digest(loaded.module),
         "rules": rules or ["linearize"],
     }
@@ -127,45 +124,47 @@ def extract(
             progress=progress,
         )
     assert map.certificate is not None, "every extraction has a certificate"
-    written = linear_group(
-        map,
-        certificate=map.certificate,
-        class_names=_class_names(class_names, len(map.bias)),
-        provenance=provenance(
-            parameters={
-                **map.provenance,
-                **{name: value for name, value in parameters.items() if value is not None},
-            },
-            device=str(map.provenance["device"]),
-            seeds={"weights": seed} if model is None else {},
-            wall_seconds=time.perf_counter() - start,
-        ),
-        name=group,
-    )
+    rows = len(map.bias)
+    related = (at is None or rows <= MOST_CORRELATED) if correlation is None else correlation
+    with out.working("correlating"):
+        written = linear_group(
+            map,
+            certificate=map.certificate,
+            class_names=_class_names(class_names, map),
+            provenance=provenance(
+                parameters={
+                    **map.provenance,
+                    **{name: value for name, value in parameters.items() if value is not None},
+                },
+                device=str(map.provenance["device"]),
+                seeds={"weights": model.seed} if model.path is None else {},
+                wall_seconds=time.perf_counter() - start,
+            ),
+            name=group,
+            correlations=related,
+        )
     write_group(output, written, replace=replace)
-    facts = {key: written.attributes[key] for key in ("effective_rank", "stable_rank", "certificate")}
+    facts = {key: value for key, value in written.attributes.items() if key not in ("model", "node")}
     out.data({"written": str(output), "group": group, "weight": list(map.weight.shape), **map.provenance, **facts})
     shape, said = "x".join(str(size) for size in map.weight.shape), map.provenance
     out.show(
         f"{opened.graph.model_name}  {opened.source}",
         f"  W {shape}, {said['products']} products of node {said['basis']}, {said['dtype']} on {said['device']},"
         f" {float(said['seconds']):.2f} s",
-        f"  effective rank {facts['effective_rank']:.2f}, stable rank {facts['stable_rank']:.2f}",
     )
+    if related:
+        out.show(f"  effective rank {facts['effective_rank']:.2f}, stable rank {facts['stable_rank']:.2f}")
+    for text in undefined_texts(written):
+        out.warn(text)
+    if correlation is None and not related:
+        out.note(f"{LEFT_OUT.format(rows)} (--correlation computes them)")
     out.note(f"written: group {group} of {output}")
 
 
-def _class_names(text: str | None, count: int) -> tuple[str, ...]:
-    from surgery.errors import InputError
-    from surgery.hierarchy import NAMED, named
+def _class_names(text: str | None, map: LinearMap) -> tuple[str, ...]:
+    """The names of --class-names, else those of the model file, else numbers."""
+    from surgery.hierarchy.hierarchy import numbered
 
     if text is None:
-        return tuple(str(label) for label in range(count))
-    names = (
-        tuple(part.strip() for part in text.split(",")) if "," in text or text not in NAMED else named(text).class_names
-    )
-    if len(names) != count or len(set(names)) != count:
-        raise InputError(
-            f"--class-names {text}: expected {count} different names, one for each output; got {len(set(names))}"
-        )
-    return names
+        return map.class_names or numbered(len(map.bias))
+    return parse_class_names(text, len(map.bias))

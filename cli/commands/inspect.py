@@ -9,7 +9,7 @@ import typer
 
 from surgery_cli import options
 from surgery_cli.console import Output
-from surgery_cli.loading import ModelOptions, open_graph
+from surgery_cli.loading import open_graph
 from surgery_cli.writing import chosen_format, deliver
 
 FORMATS = ("tree", "table", "json", "dot", "graphml", "svg")
@@ -37,14 +37,7 @@ Depth = Annotated[
 
 
 def inspect(
-    model: options.ModelFile = None,
-    arch: options.Architecture = None,
-    input_shape: options.InputShape = None,
-    num_classes: options.Classes = None,
-    arg: options.Arguments = None,
-    factory: options.Factory = None,
-    trust_pickle: options.TrustPickle = False,
-    seed: options.Seed = 0,
+    model: options.ModelOptions,
     format: Format = None,
     output: File = None,
     depth: Depth = None,
@@ -65,19 +58,7 @@ def inspect(
     """
     out = Output(as_json=as_json, debug=debug)
     chosen = chosen_format(format, output, default="tree", known=FORMATS)
-    opened = open_graph(
-        ModelOptions(
-            path=model,
-            architecture=arch,
-            input_shape=input_shape,
-            classes=num_classes,
-            arguments=arg,
-            factory=factory,
-            trust_pickle=trust_pickle,
-            seed=seed,
-        ),
-        out,
-    )
+    opened = open_graph(model, out)
     from surgery.graph.views.interchange import to_dot, to_graphml
     from surgery.graph.views.records import describe
     from surgery.graph.views.svg import to_svg

@@ -9,7 +9,6 @@ import typer
 
 from surgery_cli import options
 from surgery_cli.console import Output
-from surgery_cli.loading import ModelOptions
 from surgery_cli.operating import OutputOptions, by_rules, operate
 
 DryRun = Annotated[
@@ -21,18 +20,11 @@ DryRun = Annotated[
 
 
 def linearize(
-    model: options.ModelFile = None,
+    model: options.ModelOptions,
     output: options.Result = None,
     rules: options.Rules = None,
     plan: DryRun = False,
     keep_going: options.KeepGoing = False,
-    arch: options.Architecture = None,
-    input_shape: options.InputShape = None,
-    num_classes: options.Classes = None,
-    arg: options.Arguments = None,
-    factory: options.Factory = None,
-    trust_pickle: options.TrustPickle = False,
-    seed: options.Seed = 0,
     verbose: options.Verbose = False,
     as_json: options.AsJson = False,
     debug: options.Debug = False,
@@ -50,16 +42,7 @@ def linearize(
     surgery linearize checkpoint.pt --plan -o plan.toml
     """
     return operate(
-        ModelOptions(
-            path=model,
-            architecture=arch,
-            input_shape=input_shape,
-            classes=num_classes,
-            arguments=arg,
-            factory=factory,
-            trust_pickle=trust_pickle,
-            seed=seed,
-        ),
+        model,
         partial(by_rules, rules or ["linearize"]),
         OutputOptions(output=output, dry_run=plan, keep_going=keep_going, verbose=verbose),
         Output(as_json=as_json, debug=debug),

@@ -76,7 +76,10 @@ def done(result: Operation, *, verbose: bool) -> Iterator[RenderableType]:
     if edits:
         rows = [(rule, str(len(group)), Text(group[0].ruleset, style="dim")) for rule, group in edits.items()]
         yield table(rows, right=(1,))
-    yield from _near_misses_view(result, verbose=verbose)
+    # Where the promise is kept, nothing is missing: near misses explain what rules left.
+    kept = result.failure is None and result.plan.rules.promise is not None
+    if verbose or not kept:
+        yield from _near_misses_view(result, verbose=verbose)
     if result.certificate is not None:
         yield from certificate_view(result.after, result.certificate, verbose=verbose)
     elif result.comparison is not None:
@@ -116,7 +119,9 @@ def model_view(opened: Opened) -> Iterator[RenderableType]:
     line = Text(graph.model_name, style="bold")
     line.append(f"  {opened.source}", style="not bold")
     yield line
-    sizes = f"{count(facts['operations'], 'operation')}, {number_text(facts['weights'])} weights"
+    sizes = f"{count(facts['operations'], 'operation')}, {number_text(facts['parameters'])} parameters"
+    if facts["buffers"]:
+        sizes += f", {number_text(facts['buffers'])} numbers in buffers"
     yield Text(f"  input {shape(graph.input_shape)}, {sizes}, {RUNGS.get(graph.rung, graph.rung)}")
 
 

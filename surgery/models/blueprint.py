@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from surgery.errors import InputError
-from surgery.models.registry import ARCHITECTURES, build, build_published, default_input_shape, find
+from surgery.models.registry import ARCHITECTURES, build, build_published, default_input_shape, find, user_reference
 from surgery.models.sources import Shape, call_user, from_user
 from surgery.models.weights import State, compare, match_names
 from surgery.plugins import signature_of
@@ -18,14 +18,15 @@ from surgery.plugins import signature_of
 
 @dataclass(frozen=True, kw_only=True)
 class Blueprint:
-    """An architecture's name or a factory as "package.module:callable", and the keyword arguments for it.
+    """An architecture's name or a factory, and the keyword arguments for it.
 
-    A factory is called with its arguments and nothing else: number of classes and normalization are left to it.
+    A factory, as "package.module:callable" or the callable itself, is called with its arguments and nothing else:
+    number of classes and normalization are left to it.
     `weights` names published weights of torchvision or timm.
     """
 
     architecture: str | None = None
-    factory: str | None = None
+    factory: str | Callable[..., nn.Module] | None = None
     weights: str | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
@@ -38,7 +39,9 @@ class Blueprint:
     @property
     def name(self) -> str | None:
         """The name of the network in messages; None where the user gave none."""
-        return self.architecture or self.factory
+        if self.factory is None or isinstance(self.factory, str):
+            return self.architecture or self.factory
+        return getattr(self.factory, "__qualname__", repr(self.factory))
 
     @property
     def input_shape(self) -> Shape | None:
@@ -48,15 +51,34 @@ class Blueprint:
     def make(self) -> nn.Module:
         """Make the module, with weights drawn from torch's global generator; raises InputError."""
         if self.factory is not None:
-            return call_user(from_user(self.factory).builder, self.factory, self.arguments)
+            builder = from_user(self.factory).builder if isinstance(self.factory, str) else self.factory
+            return call_user(builder, str(self.name), self.arguments)
         if self.architecture is not None and self.weights is not None:
             return build_published(self.architecture, self.weights, self.arguments)
         if self.architecture is not None:
             return build(self.architecture, **self.arguments)
         raise InputError(
             "no network: expected an architecture or a factory",
-            hint="give an architecture (--arch NAME) or a factory (--model package.module:callable)",
+            hint="give `architecture=NAME` or `factory=package.module:callable`",
         )
+
+    def sketch(self) -> nn.Module | None:
+        """Make the module on the meta device, where weights take no memory.
+
+        None for code of a user, which is called once only, and where the constructor needs values.
+        """
+        if self.is_users:
+            return None
+        try:
+            with torch.device("meta"):
+                return self.make()
+        except InputError:
+            return None  # `make` fails as well, and says why, unless it was the device
+
+    @property
+    def is_users(self) -> bool:
+        """Whether code of a user makes the module."""
+        return self.architecture is None or user_reference(self.architecture) is not None
 
     def takes(self, name: str) -> bool:
         """Whether the architecture has an argument `name`; a factory's arguments are left to the user."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -248,14 +249,63 @@ def test_interrupt_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.Mon
     assert not list(tmp_path.iterdir())
 
 
-def test_bug_of_ours_is_called_one_and_debug_shows_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object, **__: object) -> None:
-        raise ZeroDivisionError("oh")
+def test_near_misses_are_shown_where_a_promise_is_broken_or_on_request(tmp_path: Path) -> None:
+    text = '[[rule]]\nname = "one"\nmatch = "adaptive_avg_pool2d(sigmoid(x))"\nrewrite = "x"'
+    path = rules(tmp_path, f'promise = "affine"\ninclude = ["linearize"]\n{text}')
+    assert "Near misses" not in surgery("apply", *SMALL, "--rules", path).stdout
+    assert "Near misses" in surgery("apply", *SMALL, "--rules", path, "-v").stdout
+    assert "Near misses" in surgery("apply", *OFFENDER, "--rules", path).stdout
+    assert "Near misses" in surgery("apply", *SMALL, "--rules", path, "--dry-run").stdout
 
-    monkeypatch.setattr("surgery.linear.certify", broken)
+
+def test_parameters_are_counted_without_buffers() -> None:
+    # Buffers of a batch norm in evaluation: the running mean and variance; its counter of batches is not read.
+    result = surgery("inspect", "--model", f"{__name__}:Normed", "--input", "3x8x8")
+    assert "14 parameters, 6 numbers in buffers" in result.stdout
+    result = CliRunner().invoke(app, ["certify", "--model", f"{__name__}:Normed", "--input", "3x8x8", "--json"])
+    facts = json.loads(result.stdout)["model"]
+    assert (facts["parameters"], facts["buffers"]) == (14, 6)
+
+
+class Normed(nn.Module):
+    """6 + 8 parameters, 6 numbers in buffers that its forward reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(3)
+        self.scale = nn.Parameter(torch.ones(8))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(x) * self.scale
+
+
+class Fragile(nn.Module):
+    """A model that fails for every image, after it was made."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.flatten(1)[:, {"a": 1}["b"]]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["linearize", "--input", "3x8x8"],
+        ["attack", "--data", "planted", "--images", "9", "--epsilon", "8/255", "--steps", "1", "--step-size", "0.01"],
+    ],
+)
+def test_an_error_in_the_code_of_a_user_is_located_there(words: list[str]) -> None:
+    result = surgery(*words, "--model", f"{__name__}:Fragile")
+    assert result.exit_code == 2
+    assert f"{Path(__file__)}:" in result.stderr
+    assert "'b'" in result.stderr
+    assert "internal error" not in result.stderr
+
+
+def test_bug_of_ours_is_called_one_and_debug_shows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("surgery.linear.certify", None)
     result = surgery("certify", *SMALL)
     assert result.exit_code == 1
-    assert "internal error: ZeroDivisionError: oh" in result.stderr
+    assert "internal error: TypeError: 'NoneType' object is not callable" in result.stderr
     assert "--debug" in result.stderr
     result = CliRunner().invoke(app, ["certify", *SMALL, "--debug"])
     assert result.exit_code == 1
