@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from surgery import hierarchy as hierarchy
     from surgery import linear as linear
     from surgery import models as models
+    from surgery import plot as plot
     from surgery import recipe as recipe
     from surgery import report as report
     from surgery import rewrite as rewrite
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _SUBPACKAGES = (
-    *("attack", "data", "graph", "hierarchy", "linear", "models", "recipe", "report", "rewrite", "run"),
+    *("attack", "data", "graph", "hierarchy", "linear", "models", "plot", "recipe", "report", "rewrite", "run"),
     *("stages", "store", "train"),
 )
 _HOMES = {

@@ -48,11 +48,12 @@ def square(values: Values, what: str, *, low: float, high: float, absent: bool =
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
         raise InputError(f"{what}: expected shape (classes, classes), got {matrix.shape}")
     if absent:
-        empty = np.isnan(matrix).all(axis=1)
-        if empty.all():
+        missing = np.isnan(matrix)
+        if missing.all():
             raise InputError(f"{what}: expected numbers, got only NaN")
-        known = ~(empty[:, None] | (empty & np.isnan(matrix).all(axis=0))[None, :])
-        finite(np.where(known, matrix, 0.0), what)
+        rows = missing.all(axis=1, keepdims=True)
+        columns = rows.T & missing.all(axis=0, keepdims=True)
+        finite(np.where(rows | columns, 0.0, matrix), what)
     outside = (matrix < low - _ROUNDING) | (matrix > high + _ROUNDING)
     if outside.any():
         i, j = (int(index) for index in np.argwhere(outside)[0])
