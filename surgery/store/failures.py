@@ -14,6 +14,12 @@ class StoreError(InputError):
     """A store cannot be opened, read or written."""
 
 
+# What h5py raises, and what the values of a store raise, where a file says something impossible about itself.
+_DAMAGE = (
+    *(OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, IndexError, InputError),
+    *(MemoryError, SystemError, OverflowError),
+)
+
 _NOT_WRITTEN = {
     errno.ENOSPC: ("no space left on the disk", "free some space, or write to another folder"),
     errno.EDQUOT: ("the disk quota is used up", "free some space, or write to another folder"),
@@ -45,15 +51,18 @@ def write_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def read_errors(path: Path) -> Iterator[None]:
-    """Raise a StoreError that names `path` if the block, which reads it, fails in HDF5."""
+    """Raise a StoreError that names `path` if the block, which reads it, fails in HDF5 or finds damaged content."""
     try:
         yield
-    except (OSError, RuntimeError) as error:
+    except StoreError:
+        raise
+    except _DAMAGE as error:
         for text, (reason, hint) in _NOT_READ.items():
             if text in str(error):
                 raise StoreError(f"{path}: {reason}", hint=hint) from error
         raise StoreError(
-            f"{path}: cannot be read: {_first_line(error)}", hint="if the file is damaged, rerun the stages"
+            f"{path}: cannot be read: {_first_line(error)}",
+            hint="`surgery results check` lists damaged groups; if there is no copy of the file, delete it and rerun",
         ) from error
 
 

@@ -10,6 +10,8 @@ from typing import Any
 import h5py
 import numpy as np
 
+from surgery.store import guarded
+from surgery.store.digests import DIGEST, array_digest, group_digest
 from surgery.store.naming import PROVENANCE
 from surgery.store.values import Coordinate, Group, Variable
 
@@ -63,7 +65,8 @@ def put_group(file: h5py.File, group: Group) -> None:
     target = file.create_group(group.name, track_order=True)
     target.attrs["surgery_schema"] = np.int64(SCHEMA)
     target.attrs["kind"] = group.kind
-    target.attrs["written"] = datetime.now(UTC).isoformat(timespec="seconds")
+    written = datetime.now(UTC).isoformat(timespec="seconds")
+    target.attrs["written"] = written
     for name, value in group.attributes.items():
         target.attrs[name] = value
     scales: dict[str, h5py.Dataset] = {}
@@ -90,6 +93,17 @@ def put_group(file: h5py.File, group: Group) -> None:
     notes = target.create_group(PROVENANCE, track_order=True)
     for name, text in group.provenance.items():
         notes.create_dataset(name, data=text, dtype=_TEXT)
+    digests = {item.name: array_digest(item) for item in (*group.coordinates, *group.variables)}
+    for name, digest in digests.items():
+        target[name].attrs[DIGEST] = digest
+    target.attrs[DIGEST] = group_digest(
+        name=group.name,
+        kind=group.kind,
+        written=written,
+        attributes=group.attributes,
+        provenance=group.provenance,
+        arrays=digests,
+    )
 
 
 def _describe(data: h5py.Dataset, item: Coordinate | Variable) -> None:
@@ -132,28 +146,36 @@ def copy_groups(source: h5py.File, target: h5py.File, *, without: Collection[str
 
     A new file, because deleting a group in place would leave much of its space unused.
     """
-
-    def copied(path: str) -> bool:
-        return path.lstrip("/").split("/", 1)[0] not in without
-
     for name, value in source.attrs.items():
         if name not in target.attrs:
             target.attrs[name] = value
     for name in source:
-        if copied(str(name)):
+        if name not in without:
             source.copy(name, target, name=name, expand_soft=False, expand_external=False)
 
     # A dataset and its scales refer to each other by addresses. Copied addresses point into the old file, and would
     # make attach_scale fail: they are removed, and the scales attached again.
+    places: dict[int, str] = {}
+    scales: dict[str, list[list[int]]] = {}
+
+    def collect(path: str, item: h5py.HLObject) -> None:
+        place = guarded.address(item)
+        if place in places:  # hard links of another program may form a circle
+            return
+        places[place] = path
+        if isinstance(item, h5py.Dataset) and guarded.scale_name(item) is None:
+            scales[path] = guarded.axes(item)
+        if isinstance(item, h5py.Group):
+            for name, member in guarded.members(item, h5py.HLObject):
+                collect(f"{path}/{name}", member)
+
+    for name, item in guarded.members(source, h5py.HLObject, without=without):  # which may be damaged
+        collect(name, item)
     attached: dict[str, list[tuple[int, str]]] = {}
-
-    def collect(path: str, item: object) -> None:
-        if isinstance(item, h5py.Dataset) and copied(path) and not item.is_scale:
-            axes = [(axis, str(scale.name)) for axis, dimension in enumerate(item.dims) for scale in dimension.values()]
-            attached[path] = [(axis, scale) for axis, scale in axes if copied(scale)]
-
-    source.visititems(collect)
-    attached = {path: axes for path, axes in attached.items() if axes}
+    for path, axes in scales.items():
+        found = [(axis, places[place]) for axis, several in enumerate(axes) for place in several if place in places]
+        if found:
+            attached[path] = found
     for path in {*attached, *(scale for axes in attached.values() for _, scale in axes)}:
         for name in ("DIMENSION_LIST", "REFERENCE_LIST"):
             if name in target[path].attrs:

@@ -16,7 +16,9 @@ MAX_ATTRIBUTE_BYTES = 64 * 1024 - 1024
 """HDF5 keeps the attributes of an object in a header of 64 KiB; 1 KiB is for what HDF5 adds."""
 
 # The attributes that netCDF, h5netcdf, xarray or the layout write on groups and variables.
-RESERVED_ATTRIBUTES = {"CLASS", "NAME", "DIMENSION_LIST", "REFERENCE_LIST", "kind", "surgery_schema", "written"}
+RESERVED_ATTRIBUTES = {
+    *("CLASS", "NAME", "DIMENSION_LIST", "REFERENCE_LIST", "kind", "surgery_schema", "written", "digest")
+}
 
 PROVENANCE = "provenance"
 """The group inside every group that holds its provenance."""

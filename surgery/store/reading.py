@@ -1,31 +1,24 @@
-"""Reading a store: a list of its groups, groups as values, and the whole store as an xarray DataTree."""
+"""Reading a store: a list of its groups, and groups as values."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import h5py
-import numpy as np
 
-from surgery.errors import InputError, suggest
+from surgery.errors import suggest
 from surgery.files import existing_file
-from surgery.store import layout
+from surgery.store import guarded, layout
+from surgery.store.digests import DIGEST, array_digest, group_digest
 from surgery.store.failures import StoreError, read_errors
-from surgery.store.naming import PROVENANCE
+from surgery.store.naming import PROVENANCE, Scalar
 from surgery.store.values import Coordinate, Group, Variable
-
-if TYPE_CHECKING:
-    import xarray
 
 RESULTS = "results.h5"
 """The name of the store in a run folder."""
-
-LAZY_BYTES = 64 << 20
-"""`open_tree` reads variables above this size when they are first used."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +40,11 @@ def store_path(path: str | Path) -> Path:
 
 
 @contextmanager
-def opened(path: str | Path) -> Iterator[h5py.File]:
-    """Open a store for reading; raises StoreError for other or damaged files, and for the layout of a later version."""
+def opened(path: str | Path, *, unchecked: Collection[str] = ()) -> Iterator[h5py.File]:
+    """Open a store for reading; raises StoreError for other or damaged files, and for the layout of a later version.
+
+    `unchecked`: groups that may be damaged, because they are not read.
+    """
     path = existing_file(store_path(path))
     # HDF5's own locking stays at its default: it refuses to open a file twice in one process with different settings.
     with read_errors(path), h5py.File(path, "r") as file:
@@ -56,144 +52,191 @@ def opened(path: str | Path) -> Iterator[h5py.File]:
             raise StoreError(
                 f"{path}: expected a store of surgery, got another HDF5 file", hint="h5dump -n lists its content"
             )
-        for item in (file, *_groups(file)):
-            found = int(item.attrs["surgery_schema"])  # pyright: ignore[reportArgumentType]
-            if found > layout.SCHEMA:
-                where = "it" if item.name == "/" else f"group {_base(item)!r}"
-                raise StoreError(
-                    f"{path}: written by a newer surgery: {where} has layout {found}, "
-                    f"but this version knows layouts up to {layout.SCHEMA}",
-                    hint="pip install --upgrade model-surgery; h5py, netCDF4 and xarray can read the file without it",
-                )
+        for item in (file, *groups_of(file, without=unchecked).values()):
+            _check_layout(item)
         yield file
 
 
+def _check_layout(item: h5py.Group) -> None:
+    found = guarded.scalar(item, "surgery_schema")
+    if not isinstance(found, int):
+        raise StoreError(f"{guarded.place(item)}: attribute 'surgery_schema' is not a whole number")
+    if found > layout.SCHEMA:
+        where = "it" if item.name == "/" else f"group {_base(item)!r}"
+        raise StoreError(
+            f"{item.file.filename}: written by a newer surgery: {where} has layout {found}, "
+            f"but this version knows layouts up to {layout.SCHEMA}",
+            hint="pip install --upgrade model-surgery; h5py, netCDF4 and xarray can read the file without it",
+        )
+
+
+def groups_of(file: h5py.File, *, without: Collection[str] = ()) -> dict[str, h5py.Group]:
+    """The groups that surgery wrote, by name, except `without`; other programs may have added their own."""
+    found = guarded.members(file, h5py.Group, without=without)
+    return {name: group for name, group in found if "surgery_schema" in group.attrs}
+
+
+def is_text(item: h5py.Dataset) -> bool:
+    """Whether a dataset holds texts."""
+    return h5py.check_string_dtype(item.dtype) is not None
+
+
 def list_groups(path: str | Path) -> tuple[GroupSummary, ...]:
-    """Return a summary of each group of the store at `path`, a file or a run folder, in the order of writing."""
+    """Return a summary of each group of the store at `path`, a file or a run folder, in the order of writing.
+
+    Raises StoreError if the store cannot be read, or if the texts of a group are damaged.
+    """
     found = []
     with opened(path) as file:
-        for group in _groups(file):
-            variables = [item for item in _datasets(group) if not item.is_scale]
+        for name, group in groups_of(file).items():
+            texts = GroupTexts.read(group)
+            datasets = dict(guarded.members(group, h5py.Dataset))
+            variables = {key: item for key, item in datasets.items() if guarded.scale_name(item) is None}
             summary = GroupSummary(
-                name=_base(group),
-                kind=str(group.attrs["kind"]),
-                written=str(group.attrs["written"]),
-                size=sum(item.id.get_storage_size() for item in _datasets(group)),
-                shapes={_base(item): item.shape for item in variables},
-                dimensions={_base(item): _dimensions(item) for item in variables},
+                name=name,
+                kind=texts.kind,
+                written=texts.written,
+                size=sum(item.id.get_storage_size() for item in datasets.values()),
+                shapes={key: item.shape for key, item in variables.items()},
+                dimensions={key: guarded.dimensions(item) for key, item in variables.items()},
             )
             found.append(summary)
     return tuple(found)
 
 
 def read_group(path: str | Path, name: str) -> Group:
-    """Return the group `name` of the store at `path` exactly as it was written; raises StoreError."""
+    """Return the group `name` of the store at `path` exactly as it was written.
+
+    Raises StoreError if there is no such group, or if its content does not have its digest.
+    """
     with opened(path) as file:
-        known = {_base(group): group for group in _groups(file)}
+        known = groups_of(file)
         if name not in known:
             hint = suggest(name, known) or f"it has: {', '.join(known) or 'no groups'}"
             raise StoreError(f"{store_path(path)}: there is no group {name!r}", hint=hint)
-        group = known[name]
-        # Scales without labels only give an axis its name.
-        mark = layout.WITHOUT_COORDINATE.encode()
-        scales = [item for item in _datasets(group) if item.is_scale]
-        labels = [item for item in scales if not bytes(item.attrs["NAME"]).startswith(mark)]  # pyright: ignore
-        of_layout = {"surgery_schema", "kind", "written"}
-        return Group(
-            name=name,
-            kind=str(group.attrs["kind"]),
-            variables=tuple(_variable(item) for item in _datasets(group) if not item.is_scale),
-            coordinates=tuple(
-                Coordinate(
-                    name=_base(item),
-                    values=_array(item),
-                    long_name=str(item.attrs["long_name"]),
-                    units=str(item.attrs.get("units", "1")),
-                )
-                for item in labels
-            ),
-            attributes={
-                key: value.item() if isinstance(value, np.generic) else value
-                for key, value in group.attrs.items()
-                if key not in of_layout
-            },
-            provenance=_provenance(group),
-        )
+        return group_of(known[name])
 
 
-def read_provenances(path: str | Path) -> dict[str, dict[str, str]]:
-    """Return the provenance of each group of the store at `path`, by the group's name, without reading its numbers."""
-    with opened(path) as file:
-        return {_base(group): _provenance(group) for group in _groups(file)}
-
-
-def open_tree(path: str | Path) -> xarray.DataTree:
-    """Open the store at `path`, a file or a run folder, as a tree with a node for each group.
-
-    Class names are coordinates: `load("run")["linear"].correlation.sel({"class": "cat", "class_other": "dog"})`.
-    Variables up to 64 MiB are read at once; larger ones, such as the weight of a thousand classes, when they are first
-    used. Until then the file stays open; replacing the store meanwhile does no harm, and `close()` closes the file.
-
-    Raises StoreError if the store cannot be read, InputError if xarray is not installed.
-    """
-    try:
-        import h5netcdf  # noqa: F401
-        import xarray
-    except ImportError as error:
-        raise InputError(
-            f"xarray and h5netcdf are needed to load a store; {error.name} is not installed",
-            hint="pip install 'model-surgery[analysis]'",
-        ) from None
-    path = existing_file(store_path(path))
-    with opened(path):  # its error messages are clearer than those of xarray
-        pass
-    with read_errors(path):
-        # Without decoding, numbers are exactly those that were written.
-        tree = xarray.open_datatree(path, engine="h5netcdf", decode_cf=False)
-        variables = [item for node in tree.subtree for item in node.to_dataset(inherit=False).variables.values()]
-        for item in variables:
-            if item.nbytes <= LAZY_BYTES:
-                item.load()
-        if all(item.nbytes <= LAZY_BYTES for item in variables):
-            tree.close()
-        return tree
-
-
-def _groups(file: h5py.File) -> list[h5py.Group]:
-    """The groups that surgery wrote; other programs may have added their own."""
-    return [item for item in file.values() if isinstance(item, h5py.Group) and "surgery_schema" in item.attrs]
-
-
-def _datasets(group: h5py.Group) -> list[h5py.Dataset]:
-    return [item for item in group.values() if isinstance(item, h5py.Dataset)]
-
-
-def _provenance(group: h5py.Group) -> dict[str, str]:
-    return {name: item.asstr()[()] for name, item in group[PROVENANCE].items()}  # pyright: ignore
-
-
-def _variable(item: h5py.Dataset) -> Variable:
-    words = item.attrs.get("flag_meanings")
-    return Variable(
-        name=_base(item),
-        data=_array(item),
-        dimensions=_dimensions(item),
-        long_name=str(item.attrs["long_name"]),
-        units=str(item.attrs.get("units", "1")),
-        flag_meanings=None if words is None else tuple(str(words).split(" ")),
-        comment=str(item.attrs.get("comment", "")),
+def group_of(group: h5py.Group) -> Group:
+    """The content of an HDF5 group; raises StoreError if it does not have its digest."""
+    texts = GroupTexts.read(group)
+    arrays = tuple(arrays_of(group, texts))
+    return Group(
+        name=texts.name,
+        kind=texts.kind,
+        variables=tuple(item for item in arrays if isinstance(item, Variable)),
+        coordinates=tuple(item for item in arrays if isinstance(item, Coordinate)),
+        attributes=texts.attributes,
+        provenance=texts.provenance,
     )
 
 
-def _dimensions(item: h5py.Dataset) -> tuple[str, ...]:
-    return tuple(_base(dimension[0]) for dimension in item.dims)
+def arrays_of(
+    group: h5py.Group, texts: GroupTexts, *, where: Callable[[h5py.Dataset], bool] = lambda item: True
+) -> Iterator[Variable | Coordinate]:
+    """The variables and coordinates of `group`, or those for which `where` is true.
+
+    Raises StoreError if one does not have its digest.
+    """
+    for name, item in guarded.members(group, h5py.Dataset):
+        scale = guarded.scale_name(item)
+        # Scales without labels only give an axis its name.
+        if (scale or "").startswith(layout.WITHOUT_COORDINATE) or not where(item):
+            continue
+        found = _variable(item) if scale is None else _coordinate(item)
+        if texts.arrays is not None and array_digest(found) != texts.arrays[name]:
+            raise damaged(item)
+        yield found
 
 
-def _array(item: h5py.Dataset) -> np.ndarray:
-    if h5py.check_string_dtype(item.dtype) is None:
-        return np.asarray(item[()])
-    return np.asarray(item.asstr()[()], dtype=np.str_)
+def read_provenances(path: str | Path) -> dict[str, dict[str, str]]:
+    """Return the provenance of each group of the store at `path`, by the group's name, without reading its numbers.
+
+    Raises StoreError if the store cannot be read, or if the texts of a group are damaged.
+    """
+    with opened(path) as file:
+        return {name: dict(GroupTexts.read(group).provenance) for name, group in groups_of(file).items()}
 
 
-def _base(item: Any) -> str:
-    return item.name.rsplit("/", 1)[-1]
+@dataclass(frozen=True, kw_only=True)
+class GroupTexts:
+    """All of a group except its arrays. `arrays`: their digests, by name; None in a store of an earlier version."""
+
+    name: str
+    kind: str
+    written: str
+    attributes: Mapping[str, Scalar]
+    provenance: Mapping[str, str]
+    arrays: Mapping[str, str] | None
+
+    @classmethod
+    def read(cls, group: h5py.Group) -> GroupTexts:
+        """The texts of `group`; raises StoreError if they do not have the group's digest."""
+        notes = dict(guarded.members(group, h5py.Group)).get(PROVENANCE)
+        if notes is None:
+            raise StoreError(f"{guarded.place(group)}: its provenance is missing")
+        digests = {
+            name: guarded.text(item, DIGEST)
+            for name, item in guarded.members(group, h5py.Dataset)
+            if DIGEST in item.attrs
+        }
+        texts = cls(
+            name=_base(group),
+            kind=guarded.text(group, "kind"),
+            written=guarded.text(group, "written"),
+            attributes={name: guarded.scalar(group, name) for name in group.attrs if name not in _OF_LAYOUT},
+            provenance={name: str(guarded.array(item)) for name, item in guarded.members(notes, h5py.Dataset)},
+            arrays=digests if digests or DIGEST in group.attrs else None,
+        )
+        # A group without a digest is of an earlier version, unless its arrays have digests.
+        if texts.arrays is not None and texts.digest() != guarded.text(group, DIGEST, ""):
+            raise damaged(group)
+        return texts
+
+    def digest(self) -> str:
+        """The digest that the group should have."""
+        return group_digest(
+            name=self.name,
+            kind=self.kind,
+            written=self.written,
+            attributes=self.attributes,
+            provenance=self.provenance,
+            arrays=self.arrays or {},
+        )
+
+
+_OF_LAYOUT = ("surgery_schema", "kind", "written", DIGEST)
+
+
+def damaged(item: h5py.HLObject) -> StoreError:
+    """The error for content that does not have its digest."""
+    return StoreError(
+        f"{guarded.place(item)}: damaged: its content does not have the digest that was written with it",
+        hint="`surgery results check` lists damaged groups, and removes them on request so that their stages run again",
+    )
+
+
+def _variable(item: h5py.Dataset) -> Variable:
+    words = guarded.text(item, "flag_meanings", "")
+    return Variable(
+        name=_base(item),
+        data=guarded.array(item),
+        dimensions=guarded.dimensions(item),
+        long_name=guarded.text(item, "long_name"),
+        units=guarded.text(item, "units", "1"),
+        flag_meanings=tuple(words.split(" ")) if words else None,
+        comment=guarded.text(item, "comment", ""),
+    )
+
+
+def _coordinate(item: h5py.Dataset) -> Coordinate:
+    return Coordinate(
+        name=_base(item),
+        values=guarded.array(item),
+        long_name=guarded.text(item, "long_name"),
+        units=guarded.text(item, "units", "1"),
+    )
+
+
+def _base(item: h5py.HLObject) -> str:
+    return str(item.name).rsplit("/", 1)[-1]

@@ -13,11 +13,11 @@ from pathlib import Path
 import h5py
 
 from surgery.errors import InputError
-from surgery.files import check_writable
+from surgery.files import check_writable, existing_file
 from surgery.store import layout
 from surgery.store.failures import StoreError, write_errors
 from surgery.store.lock import folder_lock
-from surgery.store.reading import opened, store_path
+from surgery.store.reading import GroupTexts, arrays_of, groups_of, is_text, opened, store_path
 from surgery.store.values import Group
 
 _PREFIX, _SUFFIX = ".surgery-", ".h5.tmp"
@@ -54,19 +54,36 @@ def write_groups(path: str | Path, groups: Iterable[Group], *, replace: bool = F
                 f"{path}: the store has a group {taken[0]!r} already",
                 hint="choose another name, or replace the group (--replace, or replace=True)",
             )
-        # No other process writes here while this one holds the lock, so existing drafts belong to dead processes.
-        for draft in path.parent.glob(f"{_PREFIX}*{_SUFFIX}"):
-            draft.unlink(missing_ok=True)
-        draft = path.parent / f"{_PREFIX}{os.getpid()}-{secrets.token_hex(4)}{_SUFFIX}"
-        with write_errors(path):
-            try:
-                _write_draft(draft, path, groups, taken)
-                _sync(draft)
-                os.replace(draft, path)
-                _sync(path.parent)  # the new name is an entry of the folder
-            finally:
-                draft.unlink(missing_ok=True)
+        _replace(path, groups, taken)
     return path
+
+
+def remove_groups(path: str | Path, names: Iterable[str], *, timeout: float = 60.0) -> Path:
+    """Remove the groups `names`, which may be damaged, from the store at `path`, and return the store's path.
+
+    Raises StoreError as `write_groups` does.
+    """
+    path = Path(os.path.realpath(existing_file(store_path(path))))
+    check_writable(path)
+    with folder_lock(path.parent, timeout=timeout):
+        _replace(path, (), tuple(names))
+    return path
+
+
+def _replace(path: Path, groups: Sequence[Group], taken: Sequence[str]) -> None:
+    """Move a store without the groups `taken`, followed by `groups`, into the place of the store at `path`."""
+    # No other process writes here while this one holds the lock, so existing drafts belong to dead processes.
+    for draft in path.parent.glob(f"{_PREFIX}*{_SUFFIX}"):
+        draft.unlink(missing_ok=True)
+    draft = path.parent / f"{_PREFIX}{os.getpid()}-{secrets.token_hex(4)}{_SUFFIX}"
+    with write_errors(path):
+        try:
+            _write_draft(draft, path, groups, taken)
+            _sync(draft)
+            os.replace(draft, path)
+            _sync(path.parent)  # the new name is an entry of the folder
+        finally:
+            draft.unlink(missing_ok=True)
 
 
 def _write_draft(draft: Path, path: Path, groups: Sequence[Group], taken: Sequence[str]) -> None:
@@ -82,7 +99,11 @@ def _write_draft(draft: Path, path: Path, groups: Sequence[Group], taken: Sequen
     # Without HDF5's lock: no other process knows this file, and network disks often have no locks.
     with h5py.File(draft, "r+", libver=layout.LIBVER, locking=False) as file:
         if taken:
-            with opened(path) as old:
+            with opened(path, unchecked=taken) as old:
+                for group in groups_of(old, without=taken).values():
+                    # HDF5 crashes where it copies damaged texts.
+                    for _ in arrays_of(group, GroupTexts.read(group), where=is_text):
+                        pass
                 layout.copy_groups(old, file, without=taken)
         for group in groups:
             layout.put_group(file, group)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from surgery.errors import InputError
-from surgery.store import Group, StoreError, open_tree, read_group, reading, write_group, write_groups
+from surgery.store import Group, StoreError, open_tree, read_group, write_group, write_groups
 
 MISSING = "h5dump is not installed (Debian: hdf5-tools)"
 
@@ -117,7 +117,7 @@ def test_large_variables_are_read_later_from_the_store_that_was_opened(
     store: Path, make: Callable[..., Group], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("xarray")
-    monkeypatch.setattr(reading, "LAZY_BYTES", 500)
+    monkeypatch.setattr("surgery.store.tree.LAZY_BYTES", 500)
     tree = open_tree(store)
     write_group(store, make("linear", seed=9), replace=True)
     assert np.array_equal(tree["linear"].weight.to_numpy(), make("linear")["weight"])
@@ -129,7 +129,7 @@ def test_lazy_variable_is_readable_after_closing(
     store: Path, make: Callable[..., Group], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("xarray")
-    monkeypatch.setattr(reading, "LAZY_BYTES", 500)
+    monkeypatch.setattr("surgery.store.tree.LAZY_BYTES", 500)
     tree = open_tree(store)
     tree.close()
     assert np.array_equal(tree["linear"].weight.to_numpy(), make("linear")["weight"])
