@@ -136,8 +136,8 @@ def search(objective: Objective, images: Tensor, attack: Attack, *, start: Tenso
     """Increase `objective` within the threat model of `attack`, from `start`, for all its steps; the last iterate.
 
     `images` and `start` are `(batch, channels, height, width)` in [0, 1]. Only gradients with respect to the image are
-    computed; `requires_grad` of parameters stays as it is. The caller's `autocast` is off; `objective` may enter its own.
-    The result is detached, in [0, 1] and within epsilon.
+    computed; `requires_grad` of parameters stays as it is. The caller's `autocast` is off; the objective may enter its
+    own. The result is detached, in [0, 1] and within epsilon.
     """
     with torch_state(gradients=True):
         found = start.detach().clone()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -45,7 +46,7 @@ def cached(
             with safe_open(path, framework="pt") as file:
                 said = (file.metadata() or {}).get(_DIGEST)
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
-            if said == _digest(tensors):
+            if said == tensor_digest(tensors):
                 return tensors
             _logger.warning("%s: its content is not what was written; it is replaced", path)
         except (OSError, SafetensorError) as error:
@@ -61,7 +62,7 @@ def _save(path: Path, tensors: dict[str, Tensor]) -> None:
     try:
         draft.touch()
         mode = draft.stat().st_mode
-        save_file(tensors, draft, metadata={_DIGEST: _digest(tensors)})
+        save_file(tensors, draft, metadata={_DIGEST: tensor_digest(tensors)})
         draft.chmod(mode)  # safetensors makes files that only their owner can read
         with draft.open("rb") as stream:
             os.fsync(stream.fileno())
@@ -73,10 +74,11 @@ def _save(path: Path, tensors: dict[str, Tensor]) -> None:
             draft.unlink(missing_ok=True)
 
 
-def _digest(tensors: dict[str, Tensor]) -> str:
+def tensor_digest(tensors: Mapping[str, Tensor]) -> str:
     """The SHA-256, in hexadecimal digits, of names, types, shapes and numbers."""
     result = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         result.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        result.update(tensor.contiguous().numpy().data)
+        # As bytes, because NumPy has no bfloat16.
+        result.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return result.hexdigest()

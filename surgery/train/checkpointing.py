@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 from torch import Tensor, nn
 
 from surgery.data import Dataset
-from surgery.errors import InputError
+from surgery.data.caching import tensor_digest
+from surgery.errors import InputError, ModelFileError
 from surgery.files import check_writable, write_atomically
 from surgery.models import Checkpoint, save_checkpoint
 from surgery.models.checkpoint import HEADER_KEY, read_header, read_tensors
@@ -29,6 +31,10 @@ GROUPS = ("network", "velocity", "average", "best")
 """The entries of the state that are tensors by name; in the file a tensor is called `group.name`."""
 ROWS = "rows"
 """The entry of the state that is a tensor."""
+THREADS = "threads"
+"""The entry of the header with the number of threads of a training on a CPU, on which the last bits depend."""
+DIGEST = "sha256"
+"""The entry of the header with the SHA-256 of the other entries and of the tensors."""
 NUMBERS = ("epoch", "batch", "seconds", "taken", "best_epoch", "best_score", "history", "notices")
 """The entries of the state that are written into the header."""
 
@@ -88,7 +94,11 @@ class TrainingFolder:
         path = self.folder / RESUME
         if not path.exists():
             return None
-        header = read_header(path)
+        restart = "delete this file: the training then starts again from its first epoch"
+        try:
+            header, tensors = read_header(path), read_tensors(path)
+        except ModelFileError as error:
+            raise ModelFileError(f"{error.message}; it is the saved state of a training", hint=restart) from None
         hint = "give another folder for checkpoints, or resume=False, which starts over and replaces this state"
         if header.get("format") != FORMAT or header.get("version") != VERSION:
             raise InputError(
@@ -102,8 +112,12 @@ class TrainingFolder:
                 " another network",
                 hint=hint,
             )
+        # States of earlier versions have no digest.
+        if header.pop(DIGEST, None) not in (None, _digest(header, tensors)):
+            raise ModelFileError(f"{path}: the saved state of the training was damaged or edited", hint=restart)
         state: dict[str, Any] = {key: header[key] for key in NUMBERS} | {group: {} for group in GROUPS}
-        for key, tensor in read_tensors(path).items():
+        state[THREADS] = header.get(THREADS)
+        for key, tensor in tensors.items():
             group, _, name = key.partition(".")
             if name:
                 state[group][name] = tensor
@@ -120,11 +134,11 @@ class TrainingFolder:
         state = trainer.state_dict()
         tensors = {f"{group}.{name}": tensor for group in GROUPS for name, tensor in state[group].items()}
         tensors[ROWS] = state[ROWS]
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         header = {"format": FORMAT, "version": VERSION, "digest": self.digest, **{key: state[key] for key in NUMBERS}}
-        content = safetensors.torch.save(
-            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
-            metadata={HEADER_KEY: json.dumps(header)},
-        )
+        header[THREADS] = threads_of(trainer.device)
+        header[DIGEST] = _digest(header, tensors)
+        content = safetensors.torch.save(tensors, metadata={HEADER_KEY: json.dumps(header)})
         write_atomically(self.folder / RESUME, content)
 
     def save_networks(self, trainer: Trainer) -> None:
@@ -149,3 +163,15 @@ class TrainingFolder:
             state=state,
         )
         save_checkpoint(self.folder / name, checkpoint)
+
+
+def threads_of(device: torch.device) -> int | None:
+    """The number of threads that training computes with; None on a GPU, where they affect no result."""
+    return torch.get_num_threads() if device.type == "cpu" else None
+
+
+def _digest(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """The SHA-256, in hexadecimal digits, of the header without its own digest and of the tensors."""
+    # Through JSON once, as a header that was read has been: tuples are lists there, and keys texts.
+    said = json.dumps(json.loads(json.dumps(header)), sort_keys=True)
+    return hashlib.sha256(f"{said} {tensor_digest(tensors)}".encode()).hexdigest()

@@ -13,12 +13,12 @@ from torch import nn
 
 from surgery.data import Dataset
 from surgery.torch_state import torch_state
-from surgery.train.checkpointing import Checkpoints, TrainingFolder
+from surgery.train.checkpointing import THREADS, Checkpoints, TrainingFolder, threads_of
 from surgery.train.config import TrainingConfig
 from surgery.train.diagnostics import check_network, few_images, fit_to_data
 from surgery.train.engine import Engine, crashes_in_channels_last, find_device
 from surgery.train.processes import Processes, device_of_process, join, share_batch_norm
-from surgery.train.records import Report, Trained
+from surgery.train.records import Notice, Report, Trained
 from surgery.train.trainer import Hooks, Trainer
 
 
@@ -86,9 +86,10 @@ def fit(
             hooks=hooks,
         )
         trainer.notices += notices
+        trainer.untold += notices
         notes = [f"{home}: {engine}", *notes, *trainer.stepper.notes]
         if folder is not None and _resume(trainer, folder, processes, resume=resume):
-            notes.append(f"went on after {trainer.epoch} epochs and {trainer.batch} batches")
+            notes.append(f"resumed after {trainer.epoch} epochs and {trainer.batch} batches")
         trainer.run()
         if folder is not None and processes.writes:
             folder.save_networks(trainer)
@@ -115,9 +116,22 @@ def _resume(trainer: Trainer, folder: TrainingFolder, processes: Processes, *, r
     processes.wait()
     state = folder.read()
     processes.wait()
-    if state is not None:
-        trainer.load_state_dict(state)
-    return state is not None
+    if state is None:
+        return False
+    trainer.load_state_dict(state)
+    threads, before = threads_of(trainer.device), state[THREADS]
+    trainer.untold = []
+    unfinished = trainer.epoch < trainer.config.epochs
+    if unfinished and before is not None and threads is not None and before != threads:
+        notice = Notice(
+            epoch=trainer.epoch,
+            kind="threads",
+            text=f"resumed with {threads} threads after {before}: sums are taken in another order, so the last bits of"
+            " the result differ from those of an uninterrupted training",
+        )
+        trainer.notices.append(notice)
+        trainer.untold.append(notice)
+    return True
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from surgery.errors import SurgeryError
 
-NoticeKind = Literal["probabilities", "catastrophic-overfitting", "robust-overfitting", "unsteady"]
+NoticeKind = Literal["probabilities", "catastrophic-overfitting", "robust-overfitting", "unsteady", "threads"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -45,8 +45,9 @@ class Trainer:
     """Trains `network` in place. Between two batches its attributes decide everything that follows.
 
     `epoch` and `batch`: the number of finished ones. `taken`: the number of weights in the average. `seconds`: the time
-    of the present epoch. `best`: a state dict on the CPU. There is no state of a generator: everything random is a
-    function of the seed of `config`, the epoch and the batch.
+    of the present epoch. `best`: a state dict on the CPU. `untold`: notices from before the first batch, which `run`
+    reports. There is no state of a generator: everything random is a function of the seed of `config`, the epoch and
+    the batch.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Trainer:
         self.best: dict[str, Tensor] = {}
         self.history: list[EpochRecord] = []
         self.notices: list[Notice] = []
+        self.untold: list[Notice] = []
         self._begun = self._told = self._saved = time.perf_counter()
         self._done_before = 0
 
@@ -148,8 +150,8 @@ class Trainer:
         """Train until the last epoch is finished."""
         self._begun = self._told = self._saved = time.perf_counter()
         self._done_before = self.done
-        for notice in self.notices if self.done == 0 else ():
-            self._tell(epoch=1, notice=notice)
+        for notice in self.untold:
+            self._tell(epoch=self.epoch + 1, notice=notice)
         while self.epoch < self.config.epochs:
             self._train_epoch()
             self._end_epoch()

@@ -244,7 +244,7 @@ def test_interrupted_run_says_how_to_go_on_and_does(tiny: Path, tmp_path: Path) 
     surgery(*command[1:])
     group = read_group(tmp_path / "run", "at")
     assert group.sizes["epoch"] == 6
-    assert "went on after" in group.provenance["computed_with"]
+    assert "resumed after" in group.provenance["computed_with"]
 
 
 def _journal(folder: Path) -> list[Any]:

@@ -1,4 +1,4 @@
-"""torch 2.14 crashes in the weight gradient of narrow convolutions with a stride in channels last; training does not."""
+"""torch 2.14 crashes in the weight gradient of narrow convolutions with a stride in channels last; `fit` avoids it."""
 
 import subprocess
 import sys

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save
 
 from surgery.attack import pgd
 from surgery.data import Augmentation
 from surgery.errors import InputError
 from surgery.models import load_model, read_checkpoint
-from surgery.models.checkpoint import read_header
+from surgery.models.checkpoint import HEADER_KEY, read_header, read_tensors
 from surgery.train import Checkpoints, ExponentialAverage, OneCycle, StochasticAverage, WeightPerturbation, fit
 
 STAMP = "resume.safetensors"
@@ -71,7 +72,7 @@ def test_a_stopped_training_ends_with_the_same_bits(network, data, rich, tmp_pat
         fit(network, data, rich, checkpoints=tmp_path, progress=stop_after(calls, before))
     resumed = fit(network, data, rich, checkpoints=tmp_path, progress=stop_after(0, after))
     assert_the_same_result(resumed, whole)
-    assert any(note.startswith("went on after") for note in resumed.notes)
+    assert any(note.startswith("resumed after") for note in resumed.notes)
     assert before + after == everything  # nothing is done twice
 
 
@@ -168,6 +169,52 @@ def test_beginning_anew_forgets_what_was_kept(network, data, config, tmp_path):
         fit(network, data, other, checkpoints=tmp_path, resume=False, progress=stop_after(1))
     with pytest.raises(InputError, match="another configuration"):
         fit(network, data, config, checkpoints=tmp_path)
+
+
+def damaged(content, how):
+    if how == "truncated":
+        return content[:-100]
+    if how == "half a header":
+        return content[:50]
+    if how == "another number in the header":
+        return content.replace(b'\\"batch\\": 0', b'\\"batch\\": 1')
+    return content[:-9] + bytes([content[-9] ^ 64]) + content[-8:]
+
+
+@pytest.mark.parametrize("how", ["truncated", "half a header", "another number in the header", "another weight"])
+def test_a_damaged_state_says_which_file_to_delete(network, data, config, tmp_path, how):
+    fit(network, data, config, checkpoints=tmp_path)
+    content = (tmp_path / STAMP).read_bytes()
+    assert damaged(content, how) != content
+    (tmp_path / STAMP).write_bytes(damaged(content, how))
+    with pytest.raises(InputError, match=rf"{STAMP}: (.|\n)*delete this file: the training then starts again"):
+        fit(network, data, config, checkpoints=tmp_path)
+    (tmp_path / STAMP).unlink()
+    assert_the_same_result(fit(network, data, config, checkpoints=tmp_path), fit(network, data, config))
+
+
+def test_states_of_earlier_versions_have_no_digest(network, data, config, tmp_path):
+    whole = fit(network, data, config, checkpoints=tmp_path)
+    header, tensors = read_header(tmp_path / STAMP), read_tensors(tmp_path / STAMP)
+    del header["sha256"], header["threads"]
+    (tmp_path / STAMP).write_bytes(save(tensors, metadata={HEADER_KEY: json.dumps(header)}))
+    assert_the_same_result(fit(network, data, config, checkpoints=tmp_path), whole)
+
+
+def test_another_number_of_threads_is_noticed_on_resume(network, data, config, tmp_path):
+    with pytest.raises(Stopped):
+        fit(network, data, config, checkpoints=tmp_path, progress=stop_after(1))
+    threads, seen = torch.get_num_threads(), []
+    torch.set_num_threads(threads + 1)
+    try:
+        resumed = fit(network, data, config, checkpoints=tmp_path, progress=seen.append)
+    finally:
+        torch.set_num_threads(threads)
+    [notice] = [notice for notice in resumed.notices if notice.kind == "threads"]
+    assert notice.text.startswith(f"resumed with {threads + 1} threads after {threads}:")
+    assert seen[0].notice == notice
+    finished = fit(network, data, config, checkpoints=tmp_path)
+    assert finished.notices == resumed.notices
 
 
 def test_a_foreign_file_in_the_folder_is_named(network, data, config, tmp_path):
@@ -271,4 +318,4 @@ def test_a_killed_training_ends_with_the_same_bits(network, data, config, killed
     assert torch.get_num_threads() == 1
     resumed = fit(network, data, config, checkpoints=killed / str(calls))
     assert_the_same_result(resumed, fit(network, data, config))
-    assert any(note.startswith("went on after") for note in resumed.notes)
+    assert any(note.startswith("resumed after") for note in resumed.notes)
