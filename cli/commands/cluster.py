@@ -10,9 +10,11 @@ import typer
 
 from surgery_cli import options
 from surgery_cli.console import Output
+from surgery_cli.loading import parse_class_names
 
 if TYPE_CHECKING:
     from surgery.hierarchy import Hierarchy, Scores
+    from surgery.store import Group
 
 Store = Annotated[Path, typer.Argument(metavar="STORE", help="A store (.h5) that surgery extract wrote.")]
 Count = Annotated[
@@ -29,12 +31,21 @@ Reference = Annotated[
         help="Known hierarchy for the scores: cifar10, cifar100, stl10, or a file.",
     ),
 ]
+Names = Annotated[
+    str | None,
+    typer.Option(
+        "--class-names",
+        metavar="NAME|A,B,...",
+        help="Names of the classes in label order, for a store without names: those of a known hierarchy, or a list.",
+    ),
+]
 
 
 def cluster(
     store: Store,
     superclasses: Count = "2",
     reference: Reference = None,
+    class_names: Names = None,
     method: Annotated[
         Literal["average", "complete", "single", "ward", "spectral"],
         typer.Option("--method", help="Linkage of the hierarchical clustering, or spectral clustering."),
@@ -53,25 +64,26 @@ def cluster(
     """Find superclasses in the correlations of a store.
 
     Classes are clustered by the correlations of their weight vectors. The superclasses, the dendrogram and the scores
-    against a known hierarchy are written to the store as a new group.
+    against a known hierarchy are written to the store as a new group. Classes are matched with the known hierarchy by
+    their names.
 
     \b
     surgery cluster W.h5
     surgery cluster W.h5 --superclasses silhouette --centered --group centered
     surgery cluster W.h5 --superclasses 2 --reference cifar10
+    surgery cluster W.h5 --class-names cat,car,dog --reference superclasses.toml
     """
     out = Output(as_json=as_json, debug=debug)
     start = time.perf_counter()
     with out.working("reading"):
         from surgery.hierarchy import cluster as find
-        from surgery.hierarchy import load_hierarchy
-        from surgery.stages.cluster import hierarchy_group
+        from surgery.stages.cluster import correlations_in, hierarchy_group
         from surgery.store import provenance, read_group, write_group
 
         found = read_group(store, source)
-    names = tuple(str(name) for name in found["class"])
-    known = None if reference is None else load_hierarchy(reference)
-    matrix = found["correlation_centered" if centered else "correlation"].copy()
+    matrix = correlations_in(found, centered=centered)
+    names = _names(found, class_names, store)
+    known = None if reference is None else _reference(reference, names, store)
     hierarchy = find(matrix, superclasses=_count(superclasses), method=method, class_names=names)
     scores = None if known is None else hierarchy.scores(matrix, known)
     parameters = {
@@ -80,6 +92,7 @@ def cluster(
         "centered": centered,
         "reference": reference,
         "from": source,
+        **({} if class_names is None else {"class_names": class_names}),
     }
     written = hierarchy_group(
         hierarchy,
@@ -100,6 +113,39 @@ def cluster(
     )
     out.show(*_view(hierarchy, scores))
     out.note(f"written: group {group} of {store}")
+
+
+def _names(found: Group, text: str | None, store: Path) -> tuple[str, ...]:
+    """The names of the classes: those of --class-names, else those in the store; raises InputError if they disagree."""
+    from surgery.errors import InputError
+    from surgery.hierarchy.hierarchy import numbered
+
+    stored = tuple(str(name) for name in found["class"])
+    if text is None:
+        return stored
+    names = parse_class_names(text, len(stored))
+    if stored not in (names, numbered(len(stored))):
+        raise InputError(
+            f"--class-names {text}: the classes of {store} have other names, {', '.join(stored[:4])}, ...",
+            hint="omit --class-names",
+        )
+    return names
+
+
+def _reference(text: str, names: tuple[str, ...], store: Path) -> Hierarchy:
+    """The known hierarchy of these classes, matched by name; raises InputError where a class has no superclass."""
+    from surgery.errors import InputError
+    from surgery.hierarchy import load_hierarchy
+    from surgery.hierarchy.hierarchy import numbered
+
+    known = load_hierarchy(text)
+    if names == numbered(len(names)) != known.class_names:
+        raise InputError(
+            f"{store}: the classes have no names, only the numbers 0 to {len(names) - 1}, so --reference {text} cannot"
+            " be matched with them",
+            hint="give them in label order, as in --class-names cat,car,dog or --class-names cifar10",
+        )
+    return known.matched(names)
 
 
 def _count(text: str) -> int | Literal["gap", "silhouette"]:

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
+from surgery.errors import InputError
 from surgery.hierarchy import Hierarchy, Method, Scores
 from surgery.hierarchy import cluster as find_superclasses
 from surgery.stages.fields import DATA, HierarchyReference, Reference, Superclasses
 from surgery.stages.findings import Cell, Finding, Grid, Section, chance_text
-from surgery.stages.stage import Context, Figures, Finished, StageTable, as_array, hierarchy_in
+from surgery.stages.stage import Context, Figures, Finished, StageTable, as_array, has, hierarchy_in
 from surgery.store import Coordinate, Group, Variable, class_coordinates
 
 
@@ -36,7 +38,7 @@ class ClusterStage(StageTable):
         found = context.folder.read(context.stage.inputs["map"].stage)
         names = tuple(str(name) for name in found["class"])
         # Of the store, not of the graph: clustering runs again without extraction, and reads what users read.
-        matrix = found["correlation_centered" if self.centered else "correlation"].copy()
+        matrix = correlations_in(found, centered=self.centered)
         hierarchy = find_superclasses(matrix, superclasses=self.superclasses, method=self.method, class_names=names)
         reference = context.hierarchy("reference", self.reference)
         if self.reference == DATA and reference is not None:
@@ -82,6 +84,24 @@ class ClusterStage(StageTable):
             adjusted_rand_index=_number(scores.get("adjusted_rand_index")),
             p_value=_number(scores.get("p_value")),
         )
+
+
+def correlations_in(group: Group, *, centered: bool) -> NDArray[np.float64]:
+    """C `(classes, classes)` of an `extract` group; raises InputError without one, and for classes without weights."""
+    name = "correlation_centered" if centered else "correlation"
+    if not has(group, name):
+        raise InputError(
+            f"the group {group.name!r} has no correlations of its {len(group['class'])} rows",
+            hint="surgery extract --correlation computes them for any number of rows",
+        )
+    matrix = group[name].copy()
+    undefined = [str(label) for label, value in zip(group["class"], matrix.diagonal(), strict=True) if np.isnan(value)]
+    if undefined:
+        raise InputError(
+            f"{name} in the group {group.name!r} is NaN for {', '.join(undefined)}: a weight vector without a direction"
+            " cannot be clustered",
+        )
+    return matrix
 
 
 @dataclass(frozen=True, kw_only=True)

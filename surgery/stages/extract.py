@@ -9,13 +9,15 @@ import numpy as np
 import torch
 from pydantic import Field, model_validator
 
+from surgery.errors import InputError
 from surgery.graph import load_graph
 from surgery.hierarchy import block_contrast
+from surgery.hierarchy.hierarchy import numbered
 from surgery.linear import AffineCertificate, LinearMap, correlate, extract, linearize, spectrum
 from surgery.stages.fields import Reference
 from surgery.stages.findings import Contrast, Finding
 from surgery.stages.sources import Rules, SourceStage
-from surgery.stages.stage import Context, Figures, Finished, Sizes, as_array
+from surgery.stages.stage import Context, Figures, Finished, Sizes, as_array, has
 from surgery.store import Coordinate, Group, Variable, class_coordinates
 from surgery.validation import refusal
 
@@ -59,15 +61,19 @@ class ExtractStage(SourceStage):
             progress=context.steps("pulling classes back to the image"),
         )
         assert map.certificate is not None, "extraction certifies"
-        # At an inner node the rows of W are features, which have no names.
-        names = context.data.class_names if self.at is None else tuple(str(row) for row in range(len(map.bias)))
-        return linear_group(
+        # At an inner node the rows of W are features, which have no names, and can be too many to compare in pairs.
+        names = context.data.class_names if self.at is None else numbered(len(map.bias))
+        group = linear_group(
             map,
             certificate=map.certificate,
             class_names=names,
             provenance=context.provenance(),
             name=context.name,
+            correlations=self.at is None or len(names) <= MOST_CORRELATED,
         )
+        for text in (*undefined_texts(group), *([] if has(group, "correlation") else [LEFT_OUT.format(len(names))])):
+            context.tell(text=text, lasting=True)
+        return group
 
     def draw(self, finished: Finished) -> Figures:
         from surgery.report import figures
@@ -75,15 +81,17 @@ class ExtractStage(SourceStage):
         group, title = finished.group, finished.title
         names = tuple(map(str, group["class"]))
         known, weight = finished.known_for(names), group["weight"]
-        C, centered = group["correlation"], group["correlation_centered"]
-        rank = float(group.attributes["effective_rank"])
-        drawn: Figures = {
-            "correlation": lambda: figures.correlation(C, names, hierarchy=known, title=title),
-            "correlation-centered": lambda: figures.correlation(
-                centered, names, hierarchy=known, centered=True, title=title
-            ),
-            "spectrum": lambda: figures.spectrum(group["singular_value"], rank, title=title),
-        }
+        drawn: Figures = {}
+        if has(group, "correlation"):
+            C, centered = group["correlation"], group["correlation_centered"]
+            rank = float(group.attributes["effective_rank"])
+            drawn = {
+                "correlation": lambda: figures.correlation(C, names, hierarchy=known, title=title),
+                "correlation-centered": lambda: figures.correlation(
+                    centered, names, hierarchy=known, centered=True, title=title
+                ),
+                "spectrum": lambda: figures.spectrum(group["singular_value"], rank, title=title),
+            }
         if weight.ndim == 4 and weight.shape[1] in (1, 3) and len(weight) <= figures.MOST_PANELS:
             return {**drawn, "weights": lambda: figures.weights(weight, names, title=title)}
         return drawn
@@ -92,15 +100,27 @@ class ExtractStage(SourceStage):
         """Block contrast of C, plain and centered, if the known hierarchy has blocks to compare."""
         group = finished.group
         known = finished.known_for(tuple(map(str, group["class"])))
-        if known is None or not 1 < known.num_superclasses < len(known.class_names):
+        blocks = known is not None and 1 < known.num_superclasses < len(known.class_names)
+        if known is None or not blocks or not has(group, "correlation"):
             return
         for matrix, name in {"C": "correlation", "C centered": "correlation_centered"}.items():
-            contrast = block_contrast(group[name].copy(), known.superclass)
+            try:
+                contrast = block_contrast(group[name].copy(), known.superclass)
+            except InputError:  # too few classes have weights: their rows of C are NaN
+                continue
             yield Contrast(stage=finished.stage.name, model=finished.model, matrix=matrix, block_contrast=contrast)
 
 
 AXES = ("channel", "row", "column")
 """The dimensions of an image."""
+
+MOST_CORRELATED = 2048
+"""The largest number of rows of W, at an inner node, for which C and the spectrum are computed without being asked for.
+Both cost the square of it in memory and the cube in time: 16,384 rows took 2 GB and three quarters of an hour.
+"""
+
+LEFT_OUT = "C and the spectrum of {} rows of W were left out"
+"""Said where C and the spectrum were not computed."""
 
 
 def linear_group(
@@ -110,11 +130,19 @@ def linear_group(
     class_names: tuple[str, ...],
     provenance: Mapping[str, str],
     name: str = "linear",
+    correlations: bool = True,
 ) -> Group:
-    """W, b, both kinds of C, the spectrum of W and the scale of every node (sections 3.1, 3.2)."""
-    found = spectrum(map)
+    """W, b, both kinds of C, the spectrum of W and the scale of every node (sections 3.1, 3.2).
+
+    A class whose weight vector is zero (or the mean of all, if centered) has NaN in C; an attribute names it. Without
+    `correlations` the group has neither C nor a spectrum.
+    """
+    coordinates: list[Coordinate] = []
+    variables: list[Variable] = []
+    attributes: dict[str, str | float] = {}
+    if correlations:
+        coordinates, variables, attributes = _relations(map, class_names)
     axes = AXES if len(map.input_shape) == len(AXES) else tuple(f"axis_{i}" for i in range(len(map.input_shape)))
-    pair = ("class", "class_other")
     sizes = zip(axes, map.input_shape, strict=True)
     return Group(
         name=name,
@@ -122,7 +150,7 @@ def linear_group(
         coordinates=(
             *class_coordinates(class_names),
             *[Coordinate(name=axis, values=np.arange(size), long_name=f"{axis} of an image") for axis, size in sizes],
-            Coordinate(name="component", values=np.arange(len(found.singular_values)), long_name="singular vector"),
+            *coordinates,
             Coordinate(name="node", values=tuple(certificate.scales), long_name="node of the linear sub-network"),
         ),
         variables=(
@@ -133,26 +161,7 @@ def linear_group(
                 long_name="weight matrix of the linear sub-network",
             ),
             Variable(name="bias", data=as_array(map.bias), dimensions=("class",), long_name="output for a zero image"),
-            Variable(
-                name="correlation",
-                data=as_array(correlate(map)),
-                dimensions=pair,
-                long_name="correlation of weight vectors",
-                comment="cosine of the angle between the weight vectors of two classes, eq. 7",
-            ),
-            Variable(
-                name="correlation_centered",
-                data=as_array(correlate(map, center=True)),
-                dimensions=pair,
-                long_name="correlation of weight vectors without their mean",
-                comment="softmax does not see a vector added to all weight vectors; this kind of correlation neither",
-            ),
-            Variable(
-                name="singular_value",
-                data=as_array(found.singular_values),
-                dimensions=("component",),
-                long_name="singular values of the weight matrix",
-            ),
+            *variables,
             Variable(
                 name="scale",
                 data=np.array(list(certificate.scales.values())),
@@ -164,8 +173,55 @@ def linear_group(
             "model": str(map.provenance.get("model", "")),
             "node": str(map.provenance.get("node", "")),
             "certificate": certificate.reason,
-            "effective_rank": found.effective_rank,
-            "stable_rank": found.stable_rank,
+            **attributes,
         },
         provenance=provenance,
     )
+
+
+def _relations(
+    map: LinearMap, class_names: tuple[str, ...]
+) -> tuple[list[Coordinate], list[Variable], dict[str, str | float]]:
+    """Both kinds of C and the spectrum of W: coordinates, variables and attributes."""
+    found = spectrum(map)
+    pair = ("class", "class_other")
+    plain, centered = (correlate(map, center=center, undefined="nan") for center in (False, True))
+    variables = [
+        Variable(
+            name="correlation",
+            data=as_array(plain),
+            dimensions=pair,
+            long_name="correlation of weight vectors",
+            comment="cosine of the angle between the weight vectors of two classes, eq. 7",
+        ),
+        Variable(
+            name="correlation_centered",
+            data=as_array(centered),
+            dimensions=pair,
+            long_name="correlation of weight vectors without their mean",
+            comment="softmax does not see a vector added to all weight vectors; this kind of correlation neither",
+        ),
+        Variable(
+            name="singular_value",
+            data=as_array(found.singular_values),
+            dimensions=("component",),
+            long_name="singular values of the weight matrix",
+        ),
+    ]
+    attributes: dict[str, str | float] = {
+        "effective_rank": found.effective_rank,
+        "stable_rank": found.stable_rank,
+    }
+    for matrix, name, why in ((plain, "correlation", "zero"), (centered, "correlation_centered", "the mean of all")):
+        missing = [class_names[row] for row in matrix.diagonal().isnan().nonzero().flatten().tolist()]
+        if missing:
+            attributes[f"{name}_undefined"] = f"NaN for {', '.join(missing)}: the weight vector is {why}"
+    components = np.arange(len(found.singular_values))
+    return [Coordinate(name="component", values=components, long_name="singular vector")], variables, attributes
+
+
+def undefined_texts(group: Group) -> list[str]:
+    """For each kind of C with classes that have no direction, a sentence that names them."""
+    names = ("correlation", "correlation_centered")
+    said = {name: group.attributes.get(f"{name}_undefined") for name in names}
+    return [f"{name} is {text}" for name, text in said.items() if text is not None]
