@@ -11,6 +11,7 @@ import re
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -70,9 +71,14 @@ class TomlDocument:
         found = self.keys.get(location)
         return self.position(location) if found is None else self._at(found, 0)
 
+    @cached_property
+    def lines(self) -> list[str]:
+        """The lines of the text, split once: a file may have thousands of mistakes."""
+        return _lines(self.text)
+
     def _at(self, place: tuple[int, int], offset: int) -> Position:
         line, column = place
-        text = _lines(self.text)[line - 1]
+        text = self.lines[line - 1]
         return Position(path=self.path, line=line, column=min(column + offset, len(text) + 1), text=text)
 
 
@@ -93,7 +99,7 @@ def read_text(path: str | Path) -> str:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise InputError(
-            f"{path}:{line}: expected a text file in UTF-8, got the byte 0x{content[error.start]:02x}"
+            f"{path}:{line}: not a text file: expected UTF-8, got the byte 0x{content[error.start]:02x}"
         ) from None
 
 
@@ -113,18 +119,21 @@ def parse_toml(text: str, path: str) -> TomlDocument:
     too_deep = f"tables and lists are nested deeper than {DEEPEST}"
     long_key = _long_key(text)
     if long_key is not None:
-        place = _position(text, path, text.count("\n", 0, long_key) + 1, long_key - text.rfind("\n", 0, long_key))
-        raise TomlError(f"a dotted key has more than {DEEPEST} parts", place)
+        raise TomlError(f"a dotted key has more than {DEEPEST} parts", _place_of(text, path, long_key))
     try:
         data = tomllib.loads(text)
     except RecursionError:
         raise TomlError(too_deep, _position(text, path, 1, 1)) from None
-    except ValueError as error:  # not only TOMLDecodeError: Python refuses whole numbers of thousands of digits itself
+    except tomllib.TOMLDecodeError as error:
         reason = re.sub(r"\s*\(at .*\)$", "", str(error))
         found = re.search(r"at line (\d+), column (\d+)", str(error))
         lines = _lines(text.rstrip("\r\n"))
         line, column = (int(found[1]), int(found[2])) if found else (len(lines), len(lines[-1]) + 1)
         raise TomlError(reason, _position(text, path, line, column)) from None
+    except ValueError:  # Python itself refuses whole numbers of thousands of digits
+        digits = re.search(r"[0-9_]{4300,}", text)
+        at = digits.start() if digits is not None else 0
+        raise TomlError("a number has more than 4300 digits", _place_of(text, path, at)) from None
     if _depth(data) > DEEPEST:
         raise TomlError(too_deep, _position(text, path, 1, 1))
     scan = _Scan(text=_unix(text))
@@ -150,6 +159,11 @@ def _unix(text: str) -> str:
 def _lines(text: str) -> list[str]:
     """The lines as TOML counts them: `splitlines` also splits at characters that are allowed inside strings."""
     return _unix(text).split("\n")
+
+
+def _place_of(text: str, path: str, at: int) -> Position:
+    """The position of the character number `at`, counted from zero."""
+    return _position(text, path, text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at))
 
 
 def _position(text: str, path: str, line: int, column: int) -> Position:

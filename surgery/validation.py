@@ -236,7 +236,8 @@ _BOUNDS: dict[str, tuple[str, Literal["gt", "ge", "lt", "le"]]] = {
 def _expected(kind: str, context: Mapping[str, Any]) -> str | None:
     if kind in _BOUNDS:
         words, key = _BOUNDS[kind]
-        return f"{words} {context[key]:g}"
+        bound = context[key]
+        return f"{words} {bound if isinstance(bound, int) else f'{bound:g}'}"
     if kind == "too_short":
         return f"at least {context['min_length']} in the list"
     if kind == "too_long":

@@ -9,6 +9,7 @@ vehicles = ["car"]
 
 from __future__ import annotations
 
+import bisect
 import json
 import re
 from collections.abc import Sequence
@@ -16,10 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from surgery.errors import InputError, Position, suggest
-from surgery.files import existing_file
 from surgery.hierarchy.hierarchy import Hierarchy
 from surgery.hierarchy.named import named
-from surgery.toml import Location, TomlDocument, parse_toml
+from surgery.toml import Location, TomlDocument, parse_toml, read_text
 
 _KEYS = ("superclasses", "classes")
 _SUPERCLASSES: Location = ("superclasses",)
@@ -44,12 +44,8 @@ def load_hierarchy(name_or_path: str | Path, *, class_names: Sequence[str] | Non
                 hint=suggest(missing[0], class_names) or "for part of the classes, use for_classes",
             )
         return known if class_names is None else known.for_classes(class_names)
-    try:
-        text = existing_file(path).read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not a text file (UTF-8 expected)") from None
     parse = _parse_json if suffix == ".json" else parse_toml
-    return _from_document(parse(text, str(name_or_path)), class_names)
+    return _from_document(parse(read_text(path), str(name_or_path)), class_names)
 
 
 def _from_document(document: TomlDocument, class_names: Sequence[str] | None) -> Hierarchy:
@@ -65,8 +61,9 @@ def _from_document(document: TomlDocument, class_names: Sequence[str] | None) ->
     if class_names is None and "classes" in data:
         class_names = _listed_classes(document)
     if class_names is not None:
+        known = set(class_names)
         for name, location in places.items():
-            if name not in class_names:
+            if name not in known:
                 message = f"the data have no class {name!r}"
                 raise InputError(document.position(location).point(message), hint=suggest(name, class_names))
         for name in class_names:
@@ -97,10 +94,12 @@ def _listed_classes(document: TomlDocument) -> tuple[str, ...]:
     classes = document.data["classes"]
     if not isinstance(classes, list) or not all(isinstance(item, str) for item in classes):
         raise InputError(document.key_position(("classes",)).point("classes is a list of class names"))
+    seen = set[str]()
     for index, item in enumerate(classes):
-        if item in classes[:index]:
+        if item in seen:
             message = f"class {item!r} is listed twice in classes"
             raise InputError(document.position(("classes", index)).point(message))
+        seen.add(item)
     return tuple(classes)
 
 
@@ -114,10 +113,11 @@ def _parse_json(text: str, path: str) -> TomlDocument:
     """
     values: dict[Location, int] = {}
     keys: dict[Location, int] = {}
-    decoder = json.JSONDecoder()
+    decoder, starts = json.JSONDecoder(), [0, *(match.end() for match in re.finditer("\n", text))]
 
     def place(at: int) -> tuple[int, int]:
-        return text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at)
+        line = bisect.bisect_right(starts, at)
+        return line, at - starts[line - 1] + 1
 
     def skip(at: int) -> int:
         found = _SPACE.match(text, at)
@@ -151,6 +151,8 @@ def _parse_json(text: str, path: str) -> TomlDocument:
         scan(skip(0), ())
     except json.JSONDecodeError as wrong:
         raise error(wrong.pos, wrong.msg) from None
+    except ValueError:  # Python itself refuses whole numbers of thousands of digits
+        raise error(0, "a number has more than 4300 digits") from None
     except RecursionError:
         raise error(0, "lists and objects are nested too deeply") from None
     positions, key_positions = ({at: place(start) for at, start in found.items()} for found in (values, keys))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
@@ -16,6 +17,8 @@ from surgery.hierarchy.scores import PERMUTATIONS, Scores, score
 
 Merge = tuple[int, int, float, int]
 """A row of scipy's linkage matrix: two clusters, the height at which they merge, the size of the new cluster."""
+
+_UNREADABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 
 _SHOWN = 24
 """Superclasses that are printed: one screen."""
@@ -123,7 +126,8 @@ class Hierarchy:
             if name not in home:
                 raise InputError(f"class {name!r} is in no superclass", hint=suggest(name, home))
         names = tuple(dict.fromkeys(home[name] for name in order))
-        superclass = tuple(names.index(home[name]) for name in order)
+        numbers = {name: number for number, name in enumerate(names)}
+        superclass = tuple(numbers[home[name]] for name in order)
         return Hierarchy(class_names=order, superclass=superclass, names=names, method=method)
 
     @property
@@ -133,10 +137,10 @@ class Hierarchy:
     @property
     def groups(self) -> tuple[tuple[int, ...], ...]:
         """The class labels of each superclass."""
-        return tuple(
-            tuple(label for label, group in enumerate(self.superclass) if group == number)
-            for number in range(self.num_superclasses)
-        )
+        members: list[list[int]] = [[] for _ in range(self.num_superclasses)]
+        for label, number in enumerate(self.superclass):
+            members[number].append(label)
+        return tuple(map(tuple, members))
 
     @property
     def block_matrix(self) -> Tensor:
@@ -223,11 +227,15 @@ def numbered(count: int) -> tuple[str, ...]:
 def _check_distinct(names: tuple[str, ...], what: str) -> None:
     if not names:
         raise InputError("a hierarchy needs at least one class")
+    first: dict[str, int] = {}
     for label, name in enumerate(names):
         if not isinstance(name, str) or not name:
             raise InputError(f"the name of {what} {label} is a non-empty string; got {name!r}")
-        if name in names[:label]:
-            raise InputError(f"two {what} names are {name!r}: {what} {names.index(name)} and {what} {label}")
+        if _UNREADABLE.search(name):  # a store could not hold it
+            raise InputError(f"the name of {what} {label} has no control characters and is UTF-8; got {name!r}")
+        if name in first:
+            raise InputError(f"two {what} names are {name!r}: {what} {first[name]} and {what} {label}")
+        first[name] = label
 
 
 def _check_assignment(class_names: tuple[str, ...], superclass: tuple[int, ...]) -> None:

@@ -265,6 +265,10 @@ def _includes(file: TomlDocument, problems: list[Problem]) -> Iterable[tuple[int
         place = file.position(("include",))
         problems.append(Problem(place=place, message="include: expected a list of names or paths of recipes"))
         return ()
+    if len(listed) > MOST_FILES:
+        place, message = file.position(("include",)), f"include: expected at most {MOST_FILES} files, got {len(listed)}"
+        problems.append(Problem(place=place, message=message))
+        return ()
     return enumerate(listed)
 
 

@@ -137,6 +137,8 @@ def check_plain(value: Any) -> None:
             raise InputError(f"expected numbers, texts, lists and tables, got the date or time {item}")
         elif isinstance(item, float) and not math.isfinite(item):
             raise InputError(f"expected finite numbers, got {item}")
+        elif isinstance(item, int) and abs(item) > LARGEST:
+            raise InputError(f"expected whole numbers of at most {LARGEST}, got {shown(item)}")
 
 
 def check_extension(text: str, group: str, arguments: Iterable[str], *, known: Iterable[str], what: str) -> None:
