@@ -27,21 +27,29 @@ from surgery_cli.expansion import expanded
 from surgery_cli.options import Debug
 
 COMMANDS: dict[str, Callable[..., Any]] = {
+    "inspect": inspect,
     "linearize": linearize,
     "apply": apply,
-    "inspect": inspect,
-    "diff": diff,
     "certify": certify,
+    "diff": diff,
+    "rules": rules,
     "extract": extract,
     "cluster": cluster,
-    "train": train,
     "attack": attack,
-    "run": run,
     "plan": plan,
-    "rules": rules,
+    "run": run,
+    "train": train,
     "doctor": doctor,
 }
-"""Every command, in the order of the help."""
+"""Every command that has no commands of its own."""
+
+GROUPS = {
+    "Rewrite a model": ("inspect", "linearize", "apply", "certify", "diff", "rules"),
+    "Measure it": ("extract", "cluster", "attack"),
+    "Run a recipe": ("recipes", "plan", "run", "train", "results"),
+    "Installation": ("doctor",),
+}
+"""The commands under the headings of the help, in the order of use."""
 
 EXIT_CODES = """\
 \b
@@ -54,9 +62,23 @@ Results go to stdout, messages to stderr. Every command has --json, --debug and 
   surgery inspect linear.safetensors
 """
 
+
+class Grouped(Application):
+    """The group of all commands, whose help lists them in the order of use."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write a section for each heading."""
+        for heading, names in GROUPS.items():
+            commands = [(name, self.get_command(ctx, name)) for name in names]
+            with formatter.section(heading):
+                formatter.write_dl(
+                    [(name, command.get_short_help_str(limit=80)) for name, command in commands if command is not None]
+                )
+
+
 app = typer.Typer(
     name="surgery",
-    cls=Application,
+    cls=Grouped,
     # Without rich: its import alone takes as long as --help is allowed to take.
     rich_markup_mode=None,
     pretty_exceptions_enable=False,

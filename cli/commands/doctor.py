@@ -4,51 +4,70 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import sys
 import time
 from collections.abc import Callable
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from surgery_cli import options
 from surgery_cli.console import Output
 from surgery_cli.errors import ExitCode
 
-PACKAGES = ("torch", "torchvision", "numpy", "networkx", "safetensors", "pydantic", "typer", "rich")
-EXTRAS = {"analysis": ("xarray", "h5netcdf"), "timm": ("timm",), "onnx": ("onnx", "onnxscript")}
-"""The packages behind each extra of the distribution."""
+DISTRIBUTION = "model-surgery"
+_REQUIREMENT = re.compile(r"([\w.-]+)(?:\[[^\]]*\])?(?:>=([\d.]+))?(?:;\s*extra == [\"'](\w+)[\"'])?")
+_FOR_DEVELOPERS = ("docs", "test")
 
 
 def doctor(as_json: options.AsJson = False, debug: options.Debug = False) -> int:
-    """Print versions and devices, and check the installation.
+    """Print versions, devices and folders, and check the installation.
 
-    Exits with 1 if a check fails.
+    Exits with 1 if a check fails, or if a package that surgery needs is missing or too old.
 
     \b
     surgery doctor
     surgery doctor --json
     """
     out = Output(as_json=as_json, debug=debug)
+    needed = requirements()
     facts: dict[str, Any] = {
         "surgery": version(),
         "python": f"{platform.python_version()} ({sys.executable})",
         "system": platform.platform(),
-        "packages": {name: _installed(name) for name in PACKAGES},
+        "packages": {name: _installed(name) for name in needed.get("", {})},
+        "too_old": {name: least for names in needed.values() for name, least in names.items() if _too_old(name, least)},
         "extras": {},
     }
-    for extra, names in EXTRAS.items():
-        versions = {name: _installed(name) for name in names}
-        complete = None not in versions.values()
-        facts["extras"][extra] = ", ".join(f"{name} {found}" for name, found in versions.items()) if complete else None
+    for extra, names in needed.items():
+        if extra and extra not in _FOR_DEVELOPERS:
+            found = {name: _installed(name) for name in names}
+            whole = ", ".join(f"{name} {version}" for name, version in found.items())
+            facts["extras"][extra] = None if None in found.values() else whole
     with out.working("loading torch"):
         import torch
 
+        from surgery.graph.memory import free_memory, gigabytes
+
     devices = ["cpu"]
     if torch.cuda.is_available():
-        devices += [f"cuda:{index} {torch.cuda.get_device_name(index)}" for index in range(torch.cuda.device_count())]
+        for index in range(torch.cuda.device_count()):
+            size = gigabytes(torch.cuda.get_device_properties(index).total_memory)
+            devices.append(f"cuda:{index} {torch.cuda.get_device_name(index)} ({size})")
     if torch.backends.mps.is_available():
         devices.append("mps")
-    facts |= {"devices": devices, "threads": torch.get_num_threads(), "cores": os.cpu_count()}
+    facts |= {
+        "devices": devices,
+        "threads": torch.get_num_threads(),
+        "cores": os.cpu_count(),
+        "memory": f"{gigabytes(free_memory())} free",
+        "folders": {
+            "data sets": os.environ.get("SURGERY_DATA", "data"),
+            "weights of torchvision": torch.hub.get_dir(),
+            "weights of timm": os.environ.get("HF_HOME", str(Path.home() / ".cache" / "huggingface")),
+        },
+    }
     checks: dict[str, dict[str, Any]] = {}
     with out.working("checking"):
         for name, check in CHECKS.items():
@@ -62,17 +81,43 @@ def doctor(as_json: options.AsJson = False, debug: options.Debug = False) -> int
 
     out.data({**facts, "checks": checks})
     out.show(*health_view(facts, checks))
-    return ExitCode.DONE if all(check["works"] for check in checks.values()) else ExitCode.FAILED
+    whole = None not in facts["packages"].values() and not facts["too_old"]
+    return ExitCode.DONE if whole and all(check["works"] for check in checks.values()) else ExitCode.FAILED
 
 
 def version() -> str:
     """The installed version of surgery, or the source tree's where nothing is installed."""
-    found = _installed("model-surgery")
+    found = _installed(DISTRIBUTION)
     if found is not None:
         return found
     import surgery
 
     return surgery.__version__
+
+
+def requirements() -> dict[str, dict[str, str]]:
+    """The packages that each extra needs, with their least versions; those of surgery itself under an empty name."""
+    found: dict[str, dict[str, str]] = {}
+    try:
+        texts = metadata.requires(DISTRIBUTION) or []
+    except metadata.PackageNotFoundError:  # a source tree that is not installed
+        texts = []
+    for text in texts:
+        requirement = _REQUIREMENT.match(text)
+        if requirement is not None and requirement[1] != DISTRIBUTION:
+            found.setdefault(requirement[3] or "", {})[requirement[1]] = requirement[2] or "0"
+    return found
+
+
+def _too_old(name: str, least: str) -> bool:
+    found = _installed(name)
+    return found is not None and _numbers(found) < _numbers(least)
+
+
+def _numbers(version: str) -> list[int]:
+    """The leading numbers of a version: [2, 14, 1] of 2.14.1+cpu."""
+    found = re.match(r"[\d.]+", version)
+    return [int(part) for part in found[0].strip(".").split(".")] if found else []
 
 
 def _installed(name: str) -> str | None:
@@ -99,7 +144,6 @@ def _linearizes() -> str:
 
 def _saves() -> str:
     import tempfile
-    from pathlib import Path
 
     import torch
     from torch import nn

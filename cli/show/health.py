@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.console import RenderableType
@@ -20,12 +21,17 @@ def health_view(facts: Mapping[str, Any], checks: Mapping[str, Mapping[str, Any]
             ("system", facts["system"]),
             ("devices", ", ".join(facts["devices"])),
             ("threads", f"{facts['threads']} on {facts['cores']} cores"),
+            ("memory", facts["memory"]),
         ]
     )
+    yield heading("Folders")
+    yield table([(name, path, *_absent(path)) for name, path in facts["folders"].items()])
     yield heading("Packages")
-    yield table([(name, _version(found)) for name, found in facts["packages"].items()])
+    yield table(
+        [(name, _version(found, least=facts["too_old"].get(name))) for name, found in facts["packages"].items()]
+    )
     yield heading("Extras")
-    yield table([(name, _version(found, name)) for name, found in facts["extras"].items()])
+    yield table([(name, _version(found, extra=name)) for name, found in facts["extras"].items()])
     yield heading("Checks")
     works, fails = Text("works", style="green"), Text("fails", style="bold red")
     yield table(
@@ -36,9 +42,14 @@ def health_view(facts: Mapping[str, Any], checks: Mapping[str, Mapping[str, Any]
     )
 
 
-def _version(found: str | None, extra: str | None = None) -> Text:
-    """The installed version, or how to install `extra`; only a missing extra is not an error."""
-    if found is not None:
-        return Text(found)
-    advice = f"not installed (pip install 'model-surgery[{extra}]')" if extra else "not installed"
-    return Text(advice, style="dim" if extra else "bold red")
+def _absent(path: str) -> tuple[Text]:
+    """A remark where there is no such folder yet."""
+    return (Text("" if Path(path).is_dir() else "does not exist yet", style="dim"),)
+
+
+def _version(found: str | None, *, extra: str | None = None, least: str | None = None) -> Text:
+    """The installed version, or how to install what is missing or older than `least`; a missing extra is no error."""
+    if found is None:
+        advice = f"not installed (pip install 'model-surgery[{extra}]')" if extra else "not installed"
+        return Text(advice, style="dim" if extra else "bold red")
+    return Text(found) if least is None else Text(f"{found}, too old: at least {least} is needed", style="bold red")

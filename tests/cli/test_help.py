@@ -19,6 +19,7 @@ from surgery.recipe import shipped
 from surgery.rewrite import shipped_rulesets
 from surgery_cli import completion
 from surgery_cli.main import COMMANDS, app
+from surgery_cli.main import GROUPS as HEADINGS
 
 # pydantic is not among them: Typer coerces the values of options with it.
 HEAVY = ("torch", "torchvision", "numpy", "scipy", "networkx", "h5py", "matplotlib", "rich")
@@ -58,14 +59,30 @@ finally:
 
 def test_help_names_every_command() -> None:
     text = help_of()
-    assert all(f"\n  {name} " in text for name in COMMANDS)
-    assert "..." not in text.split("Commands:")[1].split("Exit codes")[0], "no description is cut"
+    assert all(text.count(f"\n  {name} ") == 1 for name in (*COMMANDS, *GROUPS))
+    assert "..." not in text.split("Rewrite a model:")[1].split("Exit codes")[0], "no description is cut"
+
+
+def test_help_lists_the_commands_in_the_order_of_use() -> None:
+    listed = [name for names in HEADINGS.values() for name in names]
+    assert sorted(listed) == sorted([*COMMANDS, *GROUPS])
+    text = help_of()
+    places = [text.index(f"\n{heading}:") for heading in HEADINGS]
+    assert places == sorted(places)
+
+
+def test_options_are_listed_from_what_is_read_to_how_it_is_printed() -> None:
+    text = help_of("linearize")
+    places = [text.index(f"\n{heading}:") for heading in ("Arguments", "Model", "Result", "Output")]
+    assert places == sorted(places)
+    for option in ("--arch", "--model", "--arg", "--key", "--weights", "--trust-pickle", "--seed"):
+        assert all(text.count(f"  {option} ") == 1 for text in map(help_of, ("linearize", "extract", "attack")))
 
 
 def test_no_words_are_a_question_for_help() -> None:
     result = CliRunner().invoke(app, [])
     assert result.exit_code == 0
-    assert "Commands:" in result.stdout
+    assert "Rewrite a model:" in result.stdout
 
 
 @pytest.mark.parametrize("name", COMMANDS)

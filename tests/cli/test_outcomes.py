@@ -250,8 +250,9 @@ def test_interrupt_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_near_misses_are_shown_where_a_promise_is_broken_or_on_request(tmp_path: Path) -> None:
-    text = '[[rule]]\nname = "one"\nmatch = "adaptive_avg_pool2d(sigmoid(x))"\nrewrite = "x"'
-    path = rules(tmp_path, f'promise = "affine"\ninclude = ["linearize"]\n{text}')
+    text = '[[rule]]\nname = "{0}"\nmatch = "{0}(sigmoid(x))"\nrewrite = "x"\n'
+    both = text.format("adaptive_avg_pool2d") + text.format("abs")
+    path = rules(tmp_path, f'promise = "affine"\ninclude = ["linearize"]\n{both}')
     assert "Near misses" not in surgery("apply", *SMALL, "--rules", path).stdout
     assert "Near misses" in surgery("apply", *SMALL, "--rules", path, "-v").stdout
     assert "Near misses" in surgery("apply", *OFFENDER, "--rules", path).stdout
