@@ -32,7 +32,7 @@ from surgery.errors import InputError
 def evaluate(
     model: nn.Module,
     data: Data,
-    attacks: Mapping[str, AttackProtocol],
+    attacks: Mapping[str, AttackProtocol] | AttackProtocol,
     *,
     batch_size: int = BATCH,
     seed: int = 0,
@@ -41,7 +41,8 @@ def evaluate(
     chunks: Chunks | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Attack `model` on `data`, which is images and labels, a split, or a data set (its test images).
+    """Attack `model` on `data`: images and labels, a split, a data set (its test images), or a data set or loader of
+    torch. `attacks`: attacks by name, or a single attack, whose outcome is then called `attack`.
 
     An image is robust if the model itself, in float32, is right on it without an attack and on every iterate that the
     attack yields as a success, and on the last one. The result depends on `seed`, not on `batch_size` or the order of
@@ -54,6 +55,9 @@ def evaluate(
     Raises InputError for images that are not in [0, 1], labels that are out of range, a model whose outputs do not fit,
     an epsilon that allows any image, and names or values that are no attacks.
     """
+    if not isinstance(attacks, Mapping):
+        check_attack(attacks, what="attacks")
+        attacks = {"attack": attacks}
     _check_attacks(attacks)
     with runner_of(
         model,

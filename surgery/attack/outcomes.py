@@ -81,7 +81,7 @@ class Evaluation(Mapping[str, Outcome]):
     """Outcomes by name: `natural`, then the attacks in their order.
 
     `worst_case`: an image is right if it is right without an attack and under every attack. `checks`: what was checked.
-    `notes`: what the search ran on.
+    `notes`: what the search ran on. `notices`: signs that the model and the data do not fit together.
     """
 
     outcomes: Mapping[str, Outcome]
@@ -105,18 +105,31 @@ class Evaluation(Mapping[str, Outcome]):
         rows = {**self.outcomes, "worst case": self.worst_case}
         width = max(map(len, rows))
         lines = [f"{name:<{width}}  {outcome!r}" for name, outcome in rows.items()]
-        return "\n".join([f"Evaluation of {len(self.worst_case.labels)} images", *lines, *self._failed(), *self.notes])
+        return "\n".join([f"Evaluation of {len(self.worst_case.labels)} images", *lines, *self._said()])
 
     def _repr_html_(self) -> str:
         rows = {**self.outcomes, "worst case": self.worst_case}
         table = [("", "accuracy", "95 % interval", "seconds"), *((name, *_columns(rows[name])) for name in rows)]
-        said = "".join(f"<p>{html.escape(line)}</p>" for line in (*self._failed(), *self.notes))
+        said = "".join(f"<p>{html.escape(line)}</p>" for line in self._said())
         return f"<p>{len(self.worst_case.labels)} images</p>{_table(table)}{said}"
 
-    def _failed(self) -> list[str]:
-        """Lines on the checks: those that failed in full, otherwise how many passed."""
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """Signs that the model and the data do not fit together: at present, a natural accuracy at chance level."""
+        natural = self["natural"]
+        chance = 1 / natural.num_classes
+        if natural.interval[0] > chance:
+            return ()
+        return (
+            f"natural accuracy {natural.accuracy:.1%} is not above chance ({chance:.1%}): is the normalization that of"
+            " the training, are the classes in its order, and are the weights trained?",
+        )
+
+    def _said(self) -> list[str]:
+        """Lines below the accuracies: notices, checks that failed (or how many passed), and notes."""
         failed = [f"check {check}" for check in self.checks if not check.passed]
-        return failed or [f"all {len(self.checks)} checks passed"]
+        passed = [f"all {len(self.checks)} checks passed"]
+        return [*(f"notice: {text}" for text in self.notices), *(failed or passed), *self.notes]
 
     def compare(self, other: Evaluation) -> dict[str, Paired]:
         """Compare this evaluation (the first) with another one of the same images, for each attack that both have.

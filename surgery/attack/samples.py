@@ -1,30 +1,50 @@
-"""The images that are attacked, in [0, 1], and their labels: from tensors, a split or a data set, checked once."""
+"""The images that are attacked, in [0, 1], and their labels: from tensors, data sets or loaders, checked once."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
 
 from surgery.data import Dataset, Split
 from surgery.errors import InputError
 
-Data = tuple[Tensor, Tensor] | Split | Dataset
-"""Images `(n, channels, height, width)`, floating in [0, 1] or uint8, with labels `(n,)`; a split; or a data set, of
-which the test images are taken.
+Data = tuple[Tensor, Tensor] | Split | Dataset | TorchDataset[Any] | DataLoader[Any]
+"""Images `(n, channels, height, width)`, floating in [0, 1] or uint8, with labels `(n,)`; a split; a data set, of which
+the test images are taken; or a data set or loader of torch, whose items are images and labels.
 """
+
+_BATCH = 256
 
 
 def images_and_labels(data: Data) -> tuple[Tensor, Tensor]:
     """Return images `(n, channels, height, width)`, uint8 or floating in [0, 1], and labels `(n,)`, int64.
 
-    Raises InputError for images that are not in [0, 1], with the largest value, and for labels that are no classes.
+    A data set or loader of torch is read once, to its end, into the memory.
+
+    Raises InputError for data without images, for images that are not in [0, 1], with the largest value, and for labels
+    that are no classes.
     """
     if isinstance(data, Dataset):
-        return data.test.images, data.test.labels
+        split = data.split("test")
+        return split.images, split.labels
     if isinstance(data, Split):
+        if not len(data):
+            raise InputError("the split has no images")
         return data.images, data.labels
+    if isinstance(data, TorchDataset):
+        # The default collation makes tensors of numbers and arrays.
+        return images_and_labels(DataLoader(data, batch_size=_BATCH))
+    if isinstance(data, DataLoader):
+        return images_and_labels(_read(data))
     if not isinstance(data, (tuple, list)) or len(data) != 2 or not all(isinstance(item, Tensor) for item in data):
-        raise InputError(f"data is {type(data).__name__}; a pair of tensors, a Split or a Dataset is expected")
+        raise InputError(
+            f"data is {type(data).__name__}; expected a pair of tensors (images and labels), a Split, a Dataset, or a"
+            " data set or DataLoader of torch"
+        )
     images, labels = data
     _check_images(images)
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
@@ -35,6 +55,29 @@ def images_and_labels(data: Data) -> tuple[Tensor, Tensor]:
         where = int((labels < 0).nonzero()[0])
         raise InputError(f"image {where} has label {int(labels[where])}; labels count from 0")
     return images, labels.long()
+
+
+def _read(loader: DataLoader[Any]) -> tuple[Tensor, Tensor]:
+    """All batches of a loader, one after the other."""
+    name, images, labels = type(loader.dataset).__name__, list[Tensor](), list[Tensor]()
+    try:
+        with torch.random.fork_rng(devices=[]):  # every loader draws from the global generator, shuffled or not
+            for batch in loader:
+                if not isinstance(batch, (tuple, list)) or len(batch) < 2:
+                    raise InputError(f"{name}: expected batches of images and labels, got {type(batch).__name__}")
+                images.append(torch.as_tensor(batch[0]))
+                labels.append(torch.as_tensor(batch[1]).reshape(-1))
+        if not images:
+            raise InputError(f"{name} has no images")
+        return torch.cat(images), torch.cat(labels)
+    except InputError:
+        raise
+    except Exception as error:  # the code of a user may raise anything
+        reason = next(iter(str(error).splitlines()), "")
+        raise InputError(
+            f"{name}: reading its images and labels raised {type(error).__name__}: {reason}",
+            hint="transform=torchvision.transforms.ToTensor() makes tensors in [0, 1]" if "PIL" in reason else None,
+        ) from error
 
 
 def check_classes(data: Data, labels: Tensor, classes: int) -> None:

@@ -176,8 +176,11 @@ class Dataset:
                 hint=suggest(which, self.splits),
             )
         if not len(self.splits[which]):
-            hint = "load it with validation=0.05, or use the test split" if which == "validation" else None
-            raise InputError(f"{self.name}: the {which} split has no images", hint=hint)
+            hints = {
+                "validation": "load it with validation=0.05, or use the test split",
+                "test": "put images into test/<class>/, or return some from the function that makes the data set",
+            }
+            raise InputError(f"{self.name}: the {which} split has no images", hint=hints.get(which))
         return self.splits[which]
 
     @property

@@ -59,8 +59,8 @@ def published(name: str, *, root: Path, download: bool = False, image_size: int 
     tree = next((place for place in places if (place / "train").is_dir()), None)
     if place is None and tree is None and not download:
         raise InputError(
-            f"{root}: {source.title} not found: expected {source.folder}/ or train/<class>/, here or in {name}/",
-            hint="download=True downloads it; root=... or the variable SURGERY_DATA names its folder",
+            f"{source.title} not found in {root}; looked for {source.folder}/ and train/<class>/, here and in {name}/",
+            hint="download=True downloads it; root=FOLDER or the variable SURGERY_DATA names its folder",
         )
     if place is None and tree is not None and not download:
         kind, splits = _read_tree(tree, hierarchy.class_names, image_size)

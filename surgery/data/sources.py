@@ -78,8 +78,8 @@ def load(
     if download and "download" not in takes:
         able = [other for other, function in SOURCES.items() if "download" in inspect.signature(function).parameters]
         raise InputError(f"{name}: cannot be downloaded", hint=f"these can: {', '.join(able)}")
-    if image_size is not None and whole(image_size, "image_size", least=1) and "image_size" not in takes:
-        raise InputError(f"{name}: takes no image_size", hint="omit image_size: the size of its images is its own")
+    if image_size is not None:
+        _check_image_size(name, image_size, takes)
     plugins.check_arguments(name, signature, parameters, provided=_COMMON)
     sizes = {"validation": validation, "train_size": train_size, "test_size": test_size}
     given = {"root": data_root(root), "download": download, "seed": seed, "image_size": image_size, **sizes}
@@ -102,14 +102,26 @@ def user_reference(name: str) -> str | None:
     return None if name in SOURCES else plugins.reference_of(name, GROUP)
 
 
-def check_dataset(name: str, parameters: Collection[str]) -> None:
-    """Check that `name` is a data set that takes these `parameters`, without running the code of a user.
+def check_dataset(name: str, parameters: Collection[str] | None = None, *, image_size: int | None = None) -> None:
+    """Check that `name` is a data set that takes these `parameters` and an `image_size`, without running a user's code.
+
+    What is None is not checked.
 
     Raises InputError for an unknown name, and ArgumentError, whose `key` names the parameter if one is to blame.
     """
     reference = user_reference(name)
     signature = plugins.locate(reference).signature if reference else plugins.signature_of(_known(name))
-    plugins.check_arguments(name, signature, parameters, provided=_COMMON)
+    if parameters is not None:
+        plugins.check_arguments(name, signature, parameters, provided=_COMMON)
+    if image_size is not None and signature is not None:
+        _check_image_size(name, image_size, (*signature.required, *signature.optional))
+
+
+def _check_image_size(name: str, image_size: int, takes: Collection[str]) -> None:
+    whole(image_size, "image_size", least=1)
+    if "image_size" not in takes:
+        hint = "omit image_size: the size of its images is its own"
+        raise plugins.ArgumentError(f"{name}: takes no image_size", key="image_size", hint=hint)
 
 
 def _known(name: str) -> Callable[..., Dataset]:

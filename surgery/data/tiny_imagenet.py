@@ -26,8 +26,8 @@ def tiny_imagenet(*, root: Path, image_size: int | None = None, classes: Sequenc
     place = next((place for place in places if (place / "wnids.txt").is_file()), None)
     if place is None:
         raise InputError(
-            f"{root}: Tiny ImageNet not found: no wnids.txt, and none in tiny-imagenet-200/ or tiny-imagenet/",
-            hint="root=... or the variable SURGERY_DATA names its folder; surgery does not download it",
+            f"Tiny ImageNet not found in {root}; looked for wnids.txt, here, in tiny-imagenet-200/ and tiny-imagenet/",
+            hint="root=FOLDER or the variable SURGERY_DATA names its folder; surgery does not download it",
         )
     wnids = _chosen(place / "wnids.txt", classes)
     listings = {"train": _list_train(place, wnids), "test": _list_val(place, wnids)}

@@ -70,6 +70,13 @@ class DataTable(Table):
         description="Known superclasses: a file, or `cifar10`, `cifar100`, `stl10`; the data set's own by default.",
     )
 
+    @field_validator("image_size")
+    @classmethod
+    def _is_taken(cls, image_size: int | None, info: ValidationInfo) -> int | None:
+        if "name" in info.data:
+            _as_refusal(lambda: check_dataset(info.data["name"], image_size=image_size))
+        return image_size
+
     @field_validator("parameters")
     @classmethod
     def _are_known(cls, parameters: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:

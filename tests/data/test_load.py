@@ -63,7 +63,7 @@ def test_the_root_is_given_or_in_the_environment_or_data(
     assert load("folder").title == "variable (image folders)"
     assert load("folder", "given").title == "given (image folders)"
     monkeypatch.setenv("SURGERY_DATA", str(tmp_path / "nowhere"))
-    with pytest.raises(InputError, match=r"nowhere: CIFAR-10 not found.*\n.*SURGERY_DATA"):
+    with pytest.raises(InputError, match=r"CIFAR-10 not found in .*nowhere; looked for.*\n.*SURGERY_DATA"):
         load("cifar10")
 
 

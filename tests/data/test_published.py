@@ -107,7 +107,9 @@ def test_stl_is_read_through_torchvision(tmp_path: Path, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize(("name", "folder"), [("cifar10", "cifar-10-batches-py"), ("stl10", "stl10_binary")])
 def test_what_was_looked_for_is_said(name: str, folder: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=rf"{tmp_path}: .* expected {folder}/ or train/<class>/.*\n.*download=True"):
+    with pytest.raises(
+        InputError, match=rf" not found in {tmp_path}; looked for {folder}/ and train/<class>/.*\n.*download=True"
+    ):
         load(name, tmp_path)
 
 

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from surgery.data import Dataset, load
 from surgery.data.sources import check_dataset, user_reference
 from surgery.errors import InputError
 from surgery.plugins import ArgumentError
+from surgery.stages.network import DataTable
 
 SOURCE = """
 import torch
@@ -118,6 +120,25 @@ def test_parameters_are_checked_without_importing() -> None:
     with pytest.raises(InputError, match=r"no module 'user_data_for_tests\.nothing' was found"):
         check_dataset("user_data_for_tests.nothing:load", ())
     assert not imported()
+
+
+def test_the_size_of_images_is_checked_without_importing() -> None:
+    check_dataset(f"{NAME}:all_of_them", image_size=8)
+    check_dataset("cifar10", image_size=8)
+    with pytest.raises(ArgumentError, match=r"sets:plain: takes no image_size\n.*omit image_size") as caught:
+        check_dataset(f"{NAME}:plain", image_size=8)
+    assert caught.value.key == "image_size"
+    with pytest.raises(InputError, match="image_size is a whole number of at least 1; got 0"):
+        check_dataset("cifar10", image_size=0)
+    with pytest.raises(ValidationError, match=r"image_size\n.*plain: takes no image_size"):
+        DataTable(name=f"{NAME}:plain", image_size=8)
+    assert not imported()
+
+
+def test_a_function_of_the_running_program_is_a_data_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = load("planted", train_size=9, test_size=9, validation=0)
+    monkeypatch.setattr(sys.modules["__main__"], "made_at_the_prompt", lambda: made, raising=False)
+    assert load("__main__:made_at_the_prompt", validation=0).digest == made.digest
 
 
 def test_parameters_of_known_data_sets_are_checked() -> None:
