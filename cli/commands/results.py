@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -12,9 +12,6 @@ from surgery_cli.application import Command
 from surgery_cli.commands.export import GroupName, Store, VariableName, export, holding, read
 from surgery_cli.console import Output
 from surgery_cli.errors import ExitCode
-
-if TYPE_CHECKING:
-    from surgery.store import Group
 
 JSON_ENTRIES = 10_000
 """`show --json` omits the values of larger arrays, unless the variable is named."""
@@ -65,8 +62,9 @@ def show(
 ) -> None:
     """Show groups: attributes, variables, matrices and provenance.
 
-    A matrix with a row and a column for each class is drawn as colored blocks, ordered by superclass if the store has
-    superclasses. If the output is not a terminal, or NO_COLOR is set, the matrix is printed as numbers.
+    A matrix with a row and a column for each class is drawn as colored blocks, ordered by the superclasses found in the
+    same network, else by the known ones, else by label; a line says which. If the output is not a terminal, or NO_COLOR
+    is set, the matrix is printed as numbers.
 
     \b
     surgery results show runs/first
@@ -78,19 +76,21 @@ def show(
         groups = read(path, group)
     from surgery.store.exporting import group_dict, variable_dict, variable_of
     from surgery_cli.show import results as view
+    from surgery_cli.show.order import Orders
 
     if variable is None:
         out.data({"groups": [group_dict(item, limit=JSON_ENTRIES) for item in groups]})
         if not as_json:
-            surface = view.surface(view.superclasses(_read_classes(path)), verbose=verbose)
-            out.show(*(line for item in groups for line in view.group_view(item, surface)))
+            orders = Orders.read(path)
+            for item in groups:
+                out.show(*view.group_view(item, view.surface(orders.of(item), verbose=verbose)))
         return
     chosen = holding(groups, variable)
     found = variable_of(chosen, variable)
     out.data({"group": chosen.name, "name": found.name, **variable_dict(found)})
     if not as_json:
-        surface = view.surface(view.superclasses(_read_classes(path)), verbose=verbose)
-        out.show(*view.variable_view(chosen, found, surface))
+        order = Orders.read(path).of(chosen)
+        out.show(*view.variable_view(chosen, found, view.surface(order, verbose=verbose)))
 
 
 @results.command("compare", cls=Command)
@@ -121,10 +121,3 @@ def compare(
 
 
 results.command("export", cls=Command)(export)
-
-
-def _read_classes(path: Path) -> list[Group]:
-    """The groups that have superclasses."""
-    from surgery.store import list_groups, read_group
-
-    return [read_group(path, item.name) for item in list_groups(path) if "superclass" in item.shapes]

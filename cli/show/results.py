@@ -74,17 +74,13 @@ def surface(order: Order | None, *, verbose: bool) -> Surface:
     """The capabilities of stdout: colors on a terminal, unless NO_COLOR is set."""
     target = console(sys.stdout)
     colors = target.is_terminal and not target.no_color and target.color_system is not None
-    return Surface(colors=colors, width=target.width if target.is_terminal else WIDE, order=order, everything=verbose)
-
-
-def superclasses(groups: Sequence[Group]) -> Order | None:
-    """The superclass of each class, from the first group with such a variable."""
-    for group in groups:
-        for variable in group.variables:
-            if variable.name == "superclass" and variable.dimensions == ("class",):
-                labels = tuple(str(name) for name in group["class"])
-                return Order(group=group.name, classes=labels, superclasses=tuple(_words(variable)))
-    return None
+    return Surface(
+        colors=colors,
+        width=target.width if target.is_terminal else WIDE,
+        order=order,
+        everything=verbose,
+        palette=target.color_system == "256",
+    )
 
 
 def group_view(group: Group, where: Surface) -> Iterator[RenderableType]:

@@ -102,7 +102,7 @@ def confusion_view(confusion: Confusion, data: Dataset, *, verbose: bool) -> Ite
     order = None
     if data.hierarchy is not None:
         labels = tuple(str(number) for number in data.hierarchy.superclass)
-        order = Order(group=data.hierarchy.method, classes=data.class_names, superclasses=labels)
+        order = Order(group=data.hierarchy.method, classes=data.class_names, superclasses=labels, known=True)
     yield from matrix_view(confusion.matrix.numpy(), data.class_names, surface(order, verbose=verbose))
     if facts["block_contrast"] is not None:
         yield Text(f"  block contrast {facts['block_contrast']:+.3f}: mean within superclasses minus mean across them")

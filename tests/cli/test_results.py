@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from surgery.store import Group, Variable, class_coordinates, write_group
 from surgery_cli.main import app
-from surgery_cli.show.matrix import Order, Surface, matrix_view, scale_of
+from surgery_cli.show.matrix import Order, Surface, matrix_view, palette_color, scale_of
 
 NAMES = ("plane", "cat", "dög", "ship")
 MATRIX = np.array([[1, -0.5, -0.5, 0.5], [-0.5, 1, 0.75, -0.5], [-0.5, 0.75, 1, -0.5], [0.5, -0.5, -0.5, 1]])
@@ -207,12 +207,12 @@ def colors(line: str) -> list[tuple[int, ...]]:
     return [tuple(map(int, item[:3])) for item in found for _ in range(len(item[3]) // 2)]
 
 
-def test_blocks_are_blue_above_zero_and_red_below() -> None:
+def test_blocks_are_blue_above_zero_and_orange_below() -> None:
     lines = drawn(MATRIX, NAMES)
     row = colors(next(line for line in lines if "cat" in line))
-    assert row[1] == (33, 102, 172)
+    assert row[1] == (8, 48, 107)
     assert row[0] == row[3]
-    assert row[0][0] > row[0][2], "red"
+    assert row[0][0] > row[0][2], "orange"
     assert row[2][2] > row[2][0], "blue"
     assert "-1 " in lines[-1]
     assert scale_of(np.array([[0.0, 5.0]])).low == 0
@@ -229,10 +229,11 @@ def test_blocks_stand_apart_by_superclass() -> None:
 def test_many_classes_are_drawn_as_means() -> None:
     matrix = np.kron(np.eye(2), np.ones((100, 100)))
     lines = drawn(matrix, tuple(f"class {number}" for number in range(200)), width=60)
-    assert "mean over" in lines[0]
+    assert "mean over" in lines[1]
     assert all(len(re.sub(r"\x1b\[[0-9;]*m", "", line)) <= 60 for line in lines)
-    assert colors(lines[1])[0] == (33, 102, 172)
-    assert colors(lines[1])[-1] == (247, 247, 247)
+    lines = lines[1:]
+    assert colors(lines[1])[0] == (8, 48, 107)
+    assert colors(lines[1])[-1] == (247, 247, 245)
 
 
 def test_entries_that_are_no_numbers_are_marked() -> None:
@@ -242,6 +243,86 @@ def test_entries_that_are_no_numbers_are_marked() -> None:
 
 def test_wide_and_long_names_keep_the_blocks_in_line() -> None:
     lines = drawn(np.eye(3), ("犬 🐕", "plane", "a name that is far too long to stand next to a row"))
-    bare = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in lines[:3]]
-    assert {cell_len(line) for line in bare} == {2 + 20 + 1 + 2 * 3}
-    assert bare[2].startswith("  a name that is far …")
+    bare = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in lines[1:4]]
+    assert {cell_len(line) for line in bare} == {2 + 2 + 20 + 1 + 2 * 3}
+    assert bare[2].startswith("  2 a name that is far …")
+
+
+def test_columns_have_the_numbers_of_their_rows() -> None:
+    order = Order(group="hierarchy", classes=NAMES, superclasses=("thing", "animal", "animal", "thing"))
+    bare = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in drawn(MATRIX, NAMES, order=order)]
+    assert [line.split()[:2] for line in bare if line.split()[-1:] and line.split()[-1] in NAMES] == [
+        ["0", "plane"], ["3", "ship"], ["1", "cat"], ["2", "dög"],
+    ]  # fmt: skip
+    assert bare[-3].split() == ["0", "3", "1", "2"]
+    many = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in drawn(np.eye(120), tuple(map(str, range(120))), width=400)]
+    assert many[-3].split() == [str(number) for number in range(0, 120, 2)]
+
+
+def test_an_order_applies_to_its_classes_in_any_order() -> None:
+    order = Order(group="cifar10", classes=NAMES, superclasses=("thing", "animal", "animal", "thing"), known=True)
+    lines = drawn(MATRIX, NAMES[::-1], order=order)
+    assert "classes by the known superclasses (cifar10)" in lines[0]
+    assert [name for line in lines for name in NAMES if name in line] == ["ship", "plane", "dög", "cat"]
+    assert "classes in label order" in drawn(MATRIX, ("a", "b", "c", "d"), order=order)[0]
+
+
+def test_terminals_and_figures_have_the_same_colors() -> None:
+    from matplotlib.colors import to_hex
+
+    from surgery.report.style import DIVERGING
+
+    scale = scale_of(np.array([[-1.0, 1.0]]))
+    for value in np.linspace(-1, 1, 41):
+        expected = tuple(bytes.fromhex(to_hex(DIVERGING((value + 1) / 2))[1:]))
+        assert (
+            np.abs(np.subtract(scale.color(float(value)), expected)).max() <= 2
+        )  # the colors of figures are in a table
+
+
+def test_a_palette_of_256_colors_keeps_signs_apart() -> None:
+    scale = scale_of(np.array([[-1.0, 1.0]]))
+    codes = {value: palette_color(scale.color(value)) for value in (-1.0, -0.5, -0.2, 0.0, 0.2, 0.5, 1.0)}
+    assert len(set(codes.values())) == 7
+    assert codes[0.0] == 231, "white"
+    for value, code in codes.items():
+        red, blue = (code - 16) // 36, (code - 16) % 6
+        assert np.sign(blue - red) == np.sign(value)
+
+
+def _stage(kind: str, **inputs: str) -> dict[str, str]:
+    return {"stage": json.dumps({"kind": kind, "inputs": inputs})}
+
+
+@pytest.mark.parametrize(
+    ("shown", "said"),
+    [
+        ("std_linear", "superclasses of group 'std_hierarchy'"),
+        ("atc_linear", "superclasses of group 'atc_hierarchy'"),
+        ("atc_hierarchy", "superclasses of group 'atc_hierarchy'"),
+        ("other_linear", "the known superclasses (named pets)"),
+    ],
+)
+def test_classes_are_ordered_by_the_superclasses_of_their_own_network(tmp_path: Path, shown: str, said: str) -> None:
+    """The C of every network was ordered by the first hierarchy of the store, that of the standard network."""
+    pair = ("class", "class_other")
+    for network, numbers in {"std": [0, 1, 0, 1], "atc": [0, 1, 1, 0], "other": None}.items():
+        C = Variable(name="correlation", data=MATRIX, dimensions=pair, long_name="C")
+        group = Group(
+            name=f"{network}_linear", kind="linear", coordinates=class_coordinates(NAMES), variables=(C,),
+            provenance=_stage("extract", **{f"{network}.best": "key"}),
+        )  # fmt: skip
+        write_group(tmp_path, group)
+        if numbers is not None:
+            found, known = (
+                Variable(name=name, data=np.array(numbers, dtype=np.int32), dimensions=("class",), long_name=name)
+                for name in ("superclass", "reference_superclass")
+            )
+            blocks = Variable(name="block_matrix", data=MATRIX, dimensions=pair, long_name="C_op")
+            group = Group(
+                name=f"{network}_hierarchy", kind="hierarchy", coordinates=class_coordinates(NAMES),
+                variables=(found, known, blocks), attributes={"reference": "named pets"},
+                provenance=_stage("cluster", **{f"{network}_linear": "key"}),
+            )  # fmt: skip
+            write_group(tmp_path, group)
+    assert said in surgery("show", tmp_path, shown)
