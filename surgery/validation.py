@@ -173,7 +173,10 @@ def _finding(item: ErrorDetails, data: Mapping[str, Any], tables: Mapping[Locati
         return _choice(location, item["input"], re.findall(r"'([^']*)'", context["expected"]))
     on_key = item["loc"][-1:] == ("[key]",)
     if kind == "refused":
-        message = context["message"] if context["key"] or on_key else _at(location, context["message"])
+        message = context["message"]
+        # A message about an unknown name says what it is the name of.
+        if not (context["key"] or on_key or message.startswith(("unknown ", f"{item['input']}: "))):
+            message = _at(location, message)
         inside = isinstance(item["input"], Mapping) and context["key"] in item["input"]
         location = (*location, context["key"]) if inside else location
         return Finding(location=location, message=message, hint=context["hint"], on_key=on_key)

@@ -15,17 +15,18 @@ from surgery_cli.console import Output
 if TYPE_CHECKING:
     from surgery.recipe import Recipe
 
-RecipeOption = Annotated[
-    str,
-    typer.Option(
-        "--recipe",
+RecipeArgument = Annotated[
+    str | None,
+    typer.Argument(
         metavar="RECIPE",
         help="A shipped recipe by its name (surgery recipes ls), or a TOML file.",
         autocompletion=completion.recipes,
-        rich_help_panel=options.RECIPE,
         show_default=False,
     ),
 ]
+
+# The spelling of earlier versions, for scripts that have it.
+RecipeOption = Annotated[str | None, typer.Option("--recipe", metavar="RECIPE", hidden=True)]
 
 Processes = Annotated[
     int,
@@ -36,7 +37,8 @@ Processes = Annotated[
 
 
 def train(
-    recipe: RecipeOption,
+    recipe: RecipeArgument = None,
+    named: RecipeOption = None,
     overrides: options.Overrides = None,
     stage: options.StageNames = None,
     download: options.Download = False,
@@ -53,12 +55,18 @@ def train(
     surgery run, which runs the other stages later. With --nproc, or under torchrun, several processes train together.
 
     \b
-    surgery train --recipe quickstart
-    surgery train --recipe mine.toml --stage at --set stage.at.epochs=30 --nproc 2
+    surgery train quickstart
+    surgery train mine.toml --stage at --set stage.at.epochs=30 --nproc 2
     """
+    from surgery.errors import InputError
     from surgery_cli.running import RunOptions, carry_out, open_recipe
 
     out = Output(as_json=as_json, debug=debug)
+    if recipe is not None and named is not None:
+        raise InputError(f"--recipe {named}: a recipe was given twice, also as {recipe}")
+    recipe = named if recipe is None else recipe
+    if recipe is None:
+        raise InputError("expected a recipe: the name of a shipped one or a TOML file", hint="surgery train quickstart")
     given = RunOptions(
         recipe=recipe,
         overrides=overrides or (),
@@ -70,7 +78,7 @@ def train(
     )
     opened = open_recipe(given, out)
     stages = _training_stages(opened, given.stages)
-    words = ["train", "--recipe", recipe, *given.words()]
+    words = ["train", recipe, *given.words()]
     from surgery_cli.processes import check_processes, launched
 
     several = processes > 1

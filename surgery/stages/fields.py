@@ -150,7 +150,7 @@ def check_extension(text: str, group: str, arguments: Iterable[str], *, known: I
     if reference is None:
         names = [*known, *registered(group)]
         hint = suggest(text, names) or f"there are {', '.join(names)}; an extension is package.module:name"
-        raise refusal(f"kind: unknown {what} {shown(text)}", hint=hint, key="kind")
+        raise refusal(f"unknown {what} {shown(text)}", hint=hint, key="kind")
     try:
         check_arguments(text, locate(reference).signature, arguments)
     except ArgumentError as error:

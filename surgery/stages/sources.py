@@ -70,7 +70,7 @@ class EvaluationStage(ModelStage):
 
     split: Literal["train", "validation", "test"] = Field(default="test", description="Images of the data set.")
     images: Count | None = Field(
-        default=None, description="Number of images, in shares of the classes; all by default."
+        default=None, description="Number of images, all by default; each class keeps its share."
     )
     batch_size: Annotated[Count, Immaterial()] = Field(
         default=256, description="Images in a batch; the result does not depend on it."

@@ -23,7 +23,7 @@ from surgery_cli.stopping import stoppable
 
 def test_only_training_is_done_and_a_run_goes_on_with_the_rest(tiny: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    result = CliRunner().invoke(app, ["train", "--recipe", str(tiny), "-o", str(folder), "--device", "cpu", "--json"])
+    result = CliRunner().invoke(app, ["train", str(tiny), "-o", str(folder), "--device", "cpu", "--json"])
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
     assert found["stages"] == {"ran": ["at"], "cached": []}
@@ -39,9 +39,16 @@ def test_stages_that_do_not_train_are_refused(tiny: Path) -> None:
     assert "training stages are at" in result.stderr
 
 
+def test_a_recipe_is_needed_once(tiny: Path) -> None:
+    for words, message in (([], "expected a recipe"), ([str(tiny), "--recipe", "quickstart"], "was given twice")):
+        result = CliRunner().invoke(app, ["train", *words])
+        assert result.exit_code == 2
+        assert message in result.stderr
+
+
 def test_two_processes_train_what_one_does(ran: Any, tmp_path: Path) -> None:
     """In float32, where the order of sums is all that differs."""
-    words = ["train", "--recipe", str(ran.recipe), "-o", str(tmp_path), "--device", "cpu", "--nproc", "2"]
+    words = ["train", str(ran.recipe), "-o", str(tmp_path), "--device", "cpu", "--nproc", "2"]
     done = subprocess.run([sys.executable, "-m", "surgery_cli", *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("epoch 1 of 1") == 1

@@ -34,8 +34,8 @@ EDITS = {
         "kind: expected 'standard', 'pgd', 'trades' or 'mart', got 'pdg'; did .*'pgd'",
     ),
     "no kind": ('{ kind = "multi-step", ', "§{ ", "the key 'kind' is missing: one of constant, multi-step"),
-    "stage kind": ('"cluster"', '§"clsuter"', "kind: unknown stage kind 'clsuter'; did you mean 'cluster'"),
-    "attack kind": ('"fgsm"', '§"fgms"', "kind: unknown attack 'fgms'; did you mean 'fgsm'"),
+    "stage kind": ('"cluster"', '§"clsuter"', "unknown stage kind 'clsuter'; did you mean 'cluster'"),
+    "attack kind": ('"fgsm"', '§"fgms"', "unknown attack 'fgms'; did you mean 'fgsm'"),
     "loss": ("003 }\ntargeted", '003, loss = §"margn" }\ntargeted', "loss: expected 'cross-entropy', .*'margin'"),
     "epsilon": ('"Linf", epsilon = "8/255"', '"Linf", epsilon = §8', "epsilon 8 is larger.*write 8/255"),
     "fraction": (
@@ -43,10 +43,10 @@ EDITS = {
         '"Linf", epsilon = §"8/x"',
         "epsilon: expected a number of at least 0 or a fr",
     ),
-    "architecture": ('"convnet"', '§"convent"', "architecture: convent: unknown architecture; did you mean 'convnet'"),
+    "architecture": ('"convnet"', '§"convent"', "convent: unknown architecture; did you mean 'convnet'"),
     "argument": ("width = 8 }", "widht = §8 }", "convnet: unknown argument 'widht'; did you mean 'width'"),
     "classes": ("{ width = 8 }", "{ num_classes = §8 }", "num_classes follows from the data set"),
-    "data set": ('"planted"', '§"plated"', "name: plated: unknown data set; .*did you mean 'planted'"),
+    "data set": ('"planted"', '§"plated"', "plated: unknown data set; .*did you mean 'planted'"),
     "parameter": (
         "train_size = 600",
         "parameters = { nose = §1 }",
