@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from surgery_cli import options
 from surgery_cli.console import Output
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from surgery.attack import AttackProtocol
-
 ATTACK = "Attack"
 """The heading of the help for the options of the attack."""
-
-OPTIONS = {"epsilon": "--epsilon SIZE", "steps": "--steps N", "step_size": "--step-size SIZE"}
-"""The options for settings that attacks may need, as messages write them."""
 
 Kinds = Annotated[
     list[str] | None,
@@ -99,6 +91,27 @@ Replace = Annotated[
 ]
 
 
+SaveImages = Annotated[
+    Path | None,
+    typer.Option(
+        "--save-images",
+        metavar="FOLDER",
+        help="Write the attacked images: ATTACK.safetensors, and ATTACK.png as a preview.",
+        rich_help_panel=options.RESULT,
+    ),
+]
+Normalize = Annotated[
+    str | None,
+    typer.Option(
+        "--normalize",
+        metavar="cifar10|imagenet|MEAN;STD",
+        help="Normalization that the model was trained with, as in '0.5,0.5,0.5;0.25,0.25,0.25'.  "
+        "[default: none: the model takes pixels in [0, 1]]",
+        rich_help_panel=options.MODEL,
+    ),
+]
+
+
 def attack(
     data: options.DataName,
     model: options.ModelOptions,
@@ -119,6 +132,8 @@ def attack(
     output: Store = None,
     group: GroupName = None,
     replace: Replace = False,
+    save_images: SaveImages = None,
+    normalize: Normalize = None,
     device: options.Device = None,
     batch_size: Annotated[int, typer.Option("--batch-size", metavar="N", min=1, help="Images in a batch.")] = 128,
     precision: Annotated[
@@ -138,11 +153,13 @@ def attack(
     surgery attack model.safetensors --data cifar10 --epsilon 8/255 --steps 20 --step-size 0.003
     surgery attack model.pt --arch resnet18 --data cifar10 --attack fgsm --epsilon 8/255 -o run.h5
     surgery attack model.pt --data cifar10 --epsilon 8/255 --steps 20 --step-size 0.003 --matrix -o run.h5
+    surgery attack model.pt --data photos --normalize imagenet --attack fgsm --epsilon 2/255 --save-images attacked
     surgery attack model.pt --data cifar10 --attack mypackage.attacks:mine --epsilon 8/255 --attack-arg queries=500
     """
     from surgery.errors import InputError
     from surgery.files import check_writable, existing_file
-    from surgery_cli.images import chosen_device, open_data, said_warnings
+    from surgery_cli.attacking import attack_arguments, attacks_of
+    from surgery_cli.images import AttackedImages, chosen_device, open_data, said_warnings
     from surgery_cli.loading import open_module
 
     out = Output(as_json=as_json, debug=debug)
@@ -162,19 +179,30 @@ def attack(
     start = time.perf_counter()
     with out.working("loading torch"):
         from surgery.attack import Confusion, Engine, Evaluation, confusion_matrix, evaluate, settings_of
+        from surgery.models.normalization import normalized, read_normalization
         from surgery_cli.show.robustness import confusion_dict, confusion_view, evaluation_dict, evaluation_view
     where = chosen_device(device)
-    attacks = _attacks(
+    attacks = attacks_of(
         attack or ["pgd"],
         {key: value for key, value in settings.items() if value is not None},
-        _arguments(attack_arg or ()),
+        attack_arguments(attack_arg or ()),
         targeted=targeted and not matrix,
     )
     if matrix and len(attacks) > 1:
         raise InputError("--matrix takes one attack", hint="give one --attack, and run the command for each")
+    if matrix and save_images is not None:
+        raise InputError("--save-images and --matrix exclude each other", hint="run the command for each")
+    saved = None if save_images is None else AttackedImages(save_images)
     with out.working("reading the images"):
         chosen = open_data(data, root, download=download, test_size=images)
     loaded = open_module(model, out)
+    network, normalization = loaded.module, None
+    if normalize is not None:
+        normalization = read_normalization(normalize, chosen.input_shape[0])
+        network = normalized(network, normalization)
+    if loaded.class_names is not None and tuple(loaded.class_names) != chosen.class_names:
+        names = [", ".join(names[:3]) for names in (loaded.class_names, chosen.class_names)]
+        out.warn(f"the model has the classes {names[0]}, ..., the data {names[1]}, ...: they are matched by number")
     common: dict[str, Any] = {
         "batch_size": batch_size,
         "seed": model.seed,
@@ -185,14 +213,30 @@ def attack(
         result: Confusion | Evaluation
         if matrix:
             [single] = attacks.values()
-            result = confusion_matrix(loaded.module, chosen, single, targeted=targeted, progress=progress, **common)
+            result = confusion_matrix(network, chosen, single, targeted=targeted, progress=progress, **common)
         else:
-            result = evaluate(loaded.module, chosen, attacks, progress=progress, **common)
+            keep = None if saved is None else saved.keep
+            result = evaluate(network, chosen, attacks, progress=progress, keep=keep, **common)
     if isinstance(result, Evaluation):
+        for notice in result.notices:
+            out.warn(notice)
         facts = evaluation_dict(result, chosen.class_names)
         view = evaluation_view(result, chosen.class_names, title=chosen.title, verbose=verbose)
     else:
         facts, view = confusion_dict(result, chosen), confusion_view(result, chosen, verbose=verbose)
+    facts = {
+        "model": {
+            "file": None if model.path is None else str(model.path),
+            "source": loaded.source,
+            "architecture": model.architecture,
+            "normalize": None if normalization is None else normalization.as_argument(),
+        },
+        "data": {"name": data, "title": chosen.title, "images": len(chosen.test)},
+        "seed": model.seed,
+        "device": where,
+        "precision": precision,
+        **facts,
+    }
     if output is not None:
         from surgery.graph import weight_digest
         from surgery.stages.attack import robustness_group
@@ -210,6 +254,7 @@ def attack(
             "attacks": {name: settings_of(item) for name, item in attacks.items()},
             "targeted": targeted,
             "seed": model.seed,
+            "normalize": facts["model"]["normalize"],
         }
         said = provenance(
             parameters={name: value for name, value in parameters.items() if value is not None},
@@ -228,66 +273,11 @@ def attack(
             )
         write_group(output, written, replace=replace)
         facts = {"written": str(output), "group": written.name, **facts}
+    if saved is not None and isinstance(result, Evaluation):
+        facts = {**facts, "images_written": saved.write(result, chosen)}
     out.data(facts)
     out.show(*view)
+    if saved is not None:
+        out.note(f"written: the attacked images in {save_images}; the PNG files are previews in eight bits")
     if output is not None:
         out.note(f"written: group {facts['group']} of {output}")
-
-
-def _attacks(
-    kinds: list[str], given: Mapping[str, Any], arguments: Mapping[str, Any], *, targeted: bool
-) -> dict[str, AttackProtocol]:
-    """The attacks by name, each with the settings that its function accepts; raises InputError for other settings."""
-    from surgery.attack import attack_from, attack_maker, check_attack_names
-    from surgery.errors import InputError
-    from surgery.plugins import signature_of
-
-    check_attack_names(kinds)
-    for key in arguments:
-        if key in given:
-            raise InputError(f"--attack-arg {key}: --{key.replace('_', '-')} is given too", hint="give one of the two")
-    settings = {**given, **arguments, **({"targeted": True} if targeted else {})}
-    known = {}
-    for kind in kinds:
-        signature = signature_of(attack_maker(kind, where="--attack"))
-        if signature is None:  # not readable, as of a callable that is written in C: it gets all settings
-            known[kind] = {*settings}
-            continue
-        known[kind] = {*settings} if signature.open_ended else {*signature.required, *signature.optional}
-        missing = [key for key in signature.required if key not in settings]
-        if missing:
-            needed = ", ".join(OPTIONS.get(key, f"--attack-arg {key}=VALUE") for key in missing)
-            raise InputError(f"--attack {kind} needs {needed}", hint="the threat model of an attack has no default")
-    # With several attacks, each gets the settings that it accepts; a setting that none accepts is a mistake.
-    for key in settings:
-        if not any(key in keys for keys in known.values()):
-            option = f"--attack-arg {key}" if key in arguments else f"--{key.replace('_', '-')}"
-            raise InputError(f"{option} is not a setting of {' or '.join(kinds)}", hint=f"omit {option}")
-    return {
-        kind: attack_from(
-            {"kind": kind, **{key: value for key, value in settings.items() if key in known[kind]}},
-            where="--attack",
-        )
-        for kind in kinds
-    }
-
-
-def _arguments(texts: Iterable[str]) -> dict[str, Any]:
-    """The arguments of --attack-arg: TOML values, such as 3, true and [1, 2], or the text itself."""
-    import tomllib
-
-    from surgery.errors import InputError
-
-    result: dict[str, Any] = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        key = key.strip().replace("-", "_")
-        if not equals or not key.isidentifier():
-            raise InputError(f"--attack-arg {text}: expected KEY=VALUE", hint="as in --attack-arg start=zero")
-        if key in result:
-            raise InputError(f"--attack-arg {text}: {key} is given twice")
-        try:
-            result[key] = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
-            result[key] = value.strip()
-    return result

@@ -33,6 +33,7 @@ def evaluation_dict(evaluation: Evaluation, class_names: tuple[str, ...]) -> dic
             for name, outcome in _rows(evaluation).items()
         },
         "checks": [vars(check) for check in evaluation.checks],
+        "notices": list(evaluation.notices),
         "search": list(evaluation.notes),
     }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,9 @@ from surgery.attack.random_start import generator_of
 from surgery.attack.samples import Data
 from surgery.errors import InputError
 
+Keep = Callable[[str, slice, Tensor], None]
+"""Called with the name of an attack, the numbers of a chunk of images, and these images after the attack, float32."""
+
 
 def evaluate(
     model: nn.Module,
@@ -40,6 +43,7 @@ def evaluate(
     engine: Engine | None = None,
     chunks: Chunks | None = None,
     progress: Progress | None = None,
+    keep: Keep | None = None,
 ) -> Evaluation:
     """Attack `model` on `data`: images and labels, a split, a data set (its test images), or a data set or loader of
     torch. `attacks`: attacks by name, or a single attack, whose outcome is then called `attack`.
@@ -49,6 +53,7 @@ def evaluate(
     the images: random numbers belong to an image. `engine` sets how the search is made fast. A targeted attack tries
     all other classes in turn. `device` defaults to that of the model; on another device a copy is attacked. Afterwards
     the mode of the model is restored; nothing else of it changes. Finished `chunks` are kept and not computed again.
+    `keep` is called with the attacked images of every chunk that is computed.
 
     Failed checks are in the result, and each is an EvaluationWarning.
 
@@ -75,7 +80,9 @@ def evaluate(
         for number, (name, attack) in enumerate(attacks.items()):
             # Known from the first round over the images, and the same for all attacks.
             before = outcomes["natural"].predictions
-            outcomes[name] = _attacked(runner, name, attack, before, number=number, rounds=len(attacks), seed=seed)
+            outcomes[name] = _attacked(
+                runner, name, attack, before, number=number, rounds=len(attacks), seed=seed, keep=keep
+            )
         checks = (*runner.checks, *_checks(runner, attacks, outcomes, seed=seed))
         worst = worst_of(outcomes)
     # After the model is restored: a filter that turns warnings into errors must not leave it in evaluation mode.
@@ -159,11 +166,14 @@ def _attacked(
     number: int,
     rounds: int,
     seed: int,
+    keep: Keep | None,
 ) -> Outcome:
     def compute(part: slice, images: Tensor, labels: Tensor) -> Tensor:
         generator = generator_of(images, seed)
         before = natural[part].to(labels.device)
         found = attack_batch(runner.target, attack, images, labels, generator=generator, before=before)
+        if keep is not None:
+            keep(name, part, found.images)
         # Distances are measured here, not taken from the attack, whose threat model they check.
         return torch.stack([found.predictions.double(), distances(images, found.images, attack)], dim=1)
 

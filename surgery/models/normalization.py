@@ -35,6 +35,13 @@ class Normalization:
         return same_length and all(math.isclose(one, two, rel_tol=1e-2) for one, two in pairs)
 
 
+NORMALIZATIONS: Mapping[str, Normalization] = {
+    "cifar10": Normalization(mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616)),
+    "imagenet": Normalization(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
+}
+"""By name: the statistics of the training images of CIFAR-10, and those that torchvision takes for ImageNet."""
+
+
 class Normalize(nn.Module):
     """(x - mean) / std, channel by channel."""
 
@@ -72,7 +79,7 @@ def parse_normalization(value: Any, channels: int | None) -> Normalization:
         raise InputError(f"normalize: expected mean and std, got {given!r}", hint=near)
     mean, std = _numbers("mean", value["mean"]), _numbers("std", value["std"])
     if len(mean) != len(std) or channels not in (None, len(mean)):
-        expected = f"{channels}, one for each channel" if channels else "as many of one as of the other"
+        expected = f"{channels}, one for each channel" if channels else "equally many"
         raise InputError(f"normalize: {len(mean)} numbers in mean and {len(std)} in std; expected {expected}")
     if min(std) <= 0:
         raise InputError(f"normalize: std must be above 0, got {min(std)}")
@@ -82,6 +89,32 @@ def parse_normalization(value: Any, channels: int | None) -> Normalization:
             hint="divide both by 255 if they are of 8-bit values",
         )
     return Normalization(mean=mean, std=std)
+
+
+def read_normalization(text: str, channels: int | None) -> Normalization:
+    """Read the name of a normalization (`cifar10`, `imagenet`), or `MEAN;STD` with a number for each channel.
+
+    As in `0.5,0.5,0.5;0.25,0.25,0.25`. Raises InputError for anything else.
+    """
+    if text in NORMALIZATIONS:
+        found = NORMALIZATIONS[text]
+        return parse_normalization(found.as_argument(), channels)
+    try:
+        mean, std = ([float(number) for number in part.split(",")] for part in text.split(";"))
+    except ValueError:
+        known = ", ".join(NORMALIZATIONS)
+        raise InputError(
+            f"`normalize`: expected {known} or MEAN;STD, got {text!r}",
+            hint=suggest(text, NORMALIZATIONS) or "as in '0.5,0.5,0.5;0.25,0.25,0.25', in quotes",
+        ) from None
+    return parse_normalization({"mean": mean, "std": std}, channels)
+
+
+def normalized(module: nn.Module, normalization: Normalization) -> nn.Module:
+    """`module` behind a layer that normalizes, in its mode; raises InputError for one that has such a layer."""
+    if isinstance(module, Normalized):
+        raise InputError("`normalize`: the network has a normalization layer already, so it takes images in [0, 1]")
+    return Normalized(normalization, module).train(module.training)
 
 
 def without_normalization(module: nn.Module) -> nn.Module:
