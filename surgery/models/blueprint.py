@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from surgery.errors import InputError
+from surgery.errors import InputError, ModelFileError
 from surgery.models.registry import ARCHITECTURES, build, build_published, default_input_shape, find, user_reference
 from surgery.models.sources import Shape, call_user, from_user
 from surgery.models.weights import State, compare, match_names
@@ -72,6 +72,8 @@ class Blueprint:
         try:
             with torch.device("meta"):
                 return self.make()
+        except ModelFileError:
+            raise  # of the bounds
         except InputError:
             return None  # `make` fails as well, and says why, unless it was the device
 

@@ -85,9 +85,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 def checkpoint_from(path: str | Path, entries: Mapping[str, Any], state: Mapping[str, Tensor]) -> Checkpoint:
     """Make a checkpoint of the entries of a header or a pickled dict; raises ModelFileError for a wrong one."""
     version = entries.get("version", VERSION)
-    if not isinstance(version, int) or version > VERSION:
+    if type(version) is not int or version > VERSION:
         raise ModelFileError(
-            f"{path}: a surgery checkpoint of version {version}; this surgery reads up to version {VERSION}",
+            f"{path}: a surgery checkpoint of version {printable(version)}; this surgery reads up to version {VERSION}",
             hint="update surgery, or save the checkpoint again with this version",
         )
     shape, names = entries.get("input_shape"), entries.get("class_names")

@@ -30,7 +30,7 @@ _PLAIN = re.compile(
     r"|torch\.(Size|device|Tensor|serialization\._get_layout|u?int\d+|b?float\d+\w*|bool|complex\d+)"
 )
 _STRINGS = {"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE", "SHORT_BINSTRING", "BINSTRING", "STRING"}
-_TRUST = "--trust-pickle (trust_pickle=True) runs the file"
+_TRUST = "`trust_pickle=True` runs the file"
 _ZIP = b"PK"
 _OPCODES = 300_000  # of one pickle, about a second; state dicts have some ten for each tensor
 _LEGACY_PICKLES = 4  # magic number, protocol, system, object; raw tensor memory follows

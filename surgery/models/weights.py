@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from surgery.errors import ModelFileError
+from surgery.errors import ModelFileError, printable
 
 State = Mapping[str, Tensor]
 
@@ -20,6 +20,10 @@ _PREFIXES = ("module.", "model.", "net.", "network.")
 _COMPILED = "_orig_mod."  # torch.compile puts it before the names of every compiled module, at any depth
 _UNCOUNTED = "num_batches_tracked"  # torch before 1.0 did not write it
 _SHOWN = 8
+_COMPARED = 2000  # names that a missing one is compared with: all of a network's, but not those of a flood
+_DEEPEST = 20
+_LONGEST_NAME = 1000
+_EXPANDED = 1 << 26  # bytes that a tensor may have beyond its storage: an expanded buffer is saved like that
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,25 +38,74 @@ class Misfit:
         return bool(self.missing or self.unexpected or self.shapes)
 
 
-def find_state(path: Path, content: Any) -> dict[str, Tensor]:
-    """Return the state dict inside `content`, below entries such as `state_dict`; raises ModelFileError."""
-    if not isinstance(content, Mapping) or not content:
-        shape = f" of shape {tuple(content.shape)}" if isinstance(content, Tensor) else ""
-        what = "an empty one" if isinstance(content, Mapping) else f"an object of type {type(content).__name__}{shape}"
-        raise ModelFileError(
-            f"{path}: no weights inside: expected a state dict, got {what}",
-            hint="torch.save(model.state_dict(), file) writes one",
-        )
-    for wrapper in _WRAPPERS:
-        if isinstance(content.get(wrapper), Mapping) and content[wrapper]:
-            return find_state(path, content[wrapper])
-    other = [f"{key} ({type(value).__name__})" for key, value in content.items() if not isinstance(value, Tensor)]
+def entry_called(path: Path, content: Any, key: str) -> Any:
+    """Return the entry `key` of a file's content, or the nested one that `outer.inner` names; raises ModelFileError."""
+    for part in [key] if isinstance(content, Mapping) and key in content else key.split("."):
+        if not isinstance(content, Mapping) or part not in content:
+            held = ", ".join(printable(repr(name), 60) for name in content) if isinstance(content, Mapping) else "none"
+            raise ModelFileError(f"{path}: no entry {key!r}; it has the entries {printable(held, 400)}")
+        content = content[part]
+    return content
+
+
+def find_state(path: Path, content: Any) -> tuple[dict[str, Tensor], str]:
+    """Return the state dict inside `content`, below entries such as `state_dict`; raises ModelFileError.
+
+    The second value is a note that names the entry if the file has weights in other entries too, such as an average.
+    """
+    note = ""
+    for _ in range(_DEEPEST):
+        if not isinstance(content, Mapping) or not content:
+            raise _nothing_inside(path, content)
+        wrapper = next((name for name in _WRAPPERS if isinstance(content.get(name), Mapping) and content[name]), None)
+        others = [printable(repr(name), 60) for name in content if name != wrapper and _has_weights(content[name])]
+        if wrapper is None:
+            return _state_of(path, content, others), note
+        if others:
+            note = f", entry {wrapper!r} (others with weights: {', '.join(others[:_SHOWN])})"
+        content = content[wrapper]
+    raise ModelFileError(f"{path}: no weights inside: its entries are nested more than {_DEEPEST} deep")
+
+
+def _state_of(path: Path, content: Mapping[Any, Any], entries: list[str]) -> dict[str, Tensor]:
+    """The `content` itself as a state dict, if it holds plain tensors only; the hint of an error names `entries`."""
+    strange = {key: value for key, value in content.items() if type(value) not in (Tensor, nn.Parameter)}
+    other = [f"{printable(key, 60)} ({type(value).__name__})" for key, value in strange.items()]
     if other:
+        searched = f"weights are searched for in the entries {', '.join(_WRAPPERS)}"
         raise ModelFileError(
             f"{path}: not a state dict: these entries are not tensors: {_enumerate(other)}",
-            hint=f"weights are searched for in the entries {', '.join(_WRAPPERS)}",
+            hint=f"choose an entry with weights, as in `key={entries[0]}`" if entries else searched,
         )
+    for key, tensor in content.items():
+        if len(str(key)) > _LONGEST_NAME:
+            raise ModelFileError(
+                f"{path}: a tensor is called {printable(key, 60)}, expected at most {_LONGEST_NAME} characters"
+            )
+        dense = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
+        # Strides of zero can show one number as terabytes.
+        if not dense or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes() + _EXPANDED:
+            shape = printable(tuple(tensor.shape), 60)
+            raise ModelFileError(
+                f"{path}: {printable(key)}: expected the values of a tensor of shape {shape}, got none"
+            )
     return {str(key): value for key, value in content.items()}
+
+
+def _has_weights(value: Any) -> bool:
+    if not isinstance(value, Mapping):
+        return False
+    tables = (value, *(value[name] for name in _WRAPPERS if isinstance(value.get(name), Mapping)))
+    return any(isinstance(item, Tensor) for table in tables for item in table.values())
+
+
+def _nothing_inside(path: Path, content: Any) -> ModelFileError:
+    shape = f" of shape {tuple(content.shape)}" if isinstance(content, Tensor) else ""
+    what = "an empty one" if isinstance(content, Mapping) else f"an object of type {type(content).__name__}{shape}"
+    return ModelFileError(
+        f"{path}: no weights inside: expected a state dict, got {what}",
+        hint="torch.save(model.state_dict(), file) writes one",
+    )
 
 
 def match_names(state: State, expected: Iterable[str]) -> State:
@@ -114,7 +167,7 @@ def require_finite(path: str | Path, state: State) -> None:
 
 def describe_state(state: State) -> str:
     """The number of tensors and the first few with their shapes."""
-    first = [f"{name} {tuple(tensor.shape)}" for name, tensor in list(state.items())[:4]]
+    first = [f"{printable(name, 60)} {tuple(tensor.shape)}" for name, tensor in list(state.items())[:4]]
     return f"{len(state)} tensors, {', '.join(first)}{', ...' if len(state) > len(first) else ''}"
 
 
@@ -134,7 +187,8 @@ def _report(path: Path, misfit: Misfit, name: str) -> str:
     if misfit.missing:
         # Only for those that are shown: comparing all names with all others takes seconds for a large network.
         near = {
-            key: difflib.get_close_matches(key, misfit.unexpected, n=1, cutoff=0.6) for key in misfit.missing[:_SHOWN]
+            key: difflib.get_close_matches(key, misfit.unexpected[:_COMPARED], n=1, cutoff=0.6)
+            for key in misfit.missing[:_SHOWN]
         }
         pairs = [f"{key} (is it {found[0]}?)" if found else key for key, found in near.items()]
         lines.append(f"missing, {len(misfit.missing)}: {_enumerate(pairs, len(misfit.missing))}")
@@ -149,4 +203,4 @@ def _report(path: Path, misfit: Misfit, name: str) -> str:
 def _enumerate(items: Iterable[str], total: int | None = None) -> str:
     items = list(items)
     total = len(items) if total is None else total
-    return ", ".join(items[:_SHOWN]) + (f" and {total - _SHOWN} more" if total > _SHOWN else "")
+    return ", ".join(map(printable, items[:_SHOWN])) + (f" and {total - _SHOWN} more" if total > _SHOWN else "")

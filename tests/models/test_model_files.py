@@ -94,7 +94,7 @@ def test_pickled_module_is_refused_with_its_classes_and_the_ways_out(
     error = refusal(saved(tmp_path / "a.pt", module, **options))
     assert "whole pickled module" in error.message
     assert "surgery.models.resnet.ResNet" in error.message
-    for way_out in ("torch.save(model.state_dict(), file)", "torch.export", "--trust-pickle"):
+    for way_out in ("torch.save(model.state_dict(), file)", "torch.export", "`trust_pickle=True`"):
         assert way_out in (error.hint or "")
 
 

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from surgery.errors import ModelFileError
+from surgery.errors import InputError, ModelFileError
 from surgery.models import build, load_model, open_model
 
 SMALL = {"num_classes": 4, "width": 4}
@@ -114,15 +115,15 @@ def test_other_width_is_not_taken_for_other_classes(tmp_path: Path, state: State
 )
 def test_hint_names_the_architecture_that_fits(tmp_path: Path, given: str, true: str) -> None:
     error = refusal(tmp_path, build(true, num_classes=10).state_dict(), architecture=given)
-    assert f"--arch {true} " in (error.hint or "")
+    assert f"`architecture={true}`" in (error.hint or "")
 
 
 def test_state_dict_alone_asks_for_an_architecture_and_names_one(tmp_path: Path, state: State) -> None:
     error = refusal(tmp_path, {"state_dict": {f"module.{name}": tensor for name, tensor in state.items()}})
     assert "122 tensors, module.conv1.weight (4, 3, 3, 3)" in error.message
-    assert "--arch resnet18 " in (error.hint or "")
+    assert "`architecture=resnet18`" in (error.hint or "")
     unknown = refusal(tmp_path, {"x": torch.ones(1)})
-    assert "--arch NAME" in (unknown.hint or "")
+    assert "`architecture=NAME`" in (unknown.hint or "")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
@@ -170,3 +171,50 @@ def test_half_precision_weights_are_read_exactly(tmp_path: Path, state: State) -
     loaded = opens(tmp_path, half).state_dict()
     assert loaded["conv1.weight"].dtype == torch.float32
     assert torch.equal(loaded["conv1.weight"], half["conv1.weight"].float())
+
+
+def averaged(state: State) -> dict[str, Any]:
+    """A file with the weights and their moving average, and other entries that hold tensors."""
+    average = {f"module.{name}": torch.zeros_like(tensor) for name, tensor in state.items()}
+    optimizer = {"state": {0: {"momentum": torch.ones(1)}}, "param_groups": []}
+    return {"model": state, "model_ema": {"state_dict": average}, "optimizer": optimizer, "epoch": 3}
+
+
+def test_file_with_several_weights_says_which_were_read(tmp_path: Path, state: State) -> None:
+    torch.save(averaged(state), tmp_path / "a.pt")
+    opened = open_model(tmp_path / "a.pt", architecture="resnet18", arguments=SMALL)
+    assert opened.source == "state dict of resnet18, entry 'model' (others with weights: 'model_ema')"
+    assert torch.equal(opened.module.state_dict()["linear.weight"], state["linear.weight"])
+
+
+@pytest.mark.parametrize("key", ["model_ema", "model_ema.state_dict"])
+def test_key_chooses_the_weights(tmp_path: Path, state: State, key: str) -> None:
+    torch.save(averaged(state), tmp_path / "a.pt")
+    opened = open_model(tmp_path / "a.pt", architecture="resnet18", arguments=SMALL, key=key)
+    assert opened.source == f"state dict of resnet18, entry {key!r}"
+    assert not opened.module.state_dict()["linear.weight"].any()
+    loaded = load_model(tmp_path / "a.pt", architecture="resnet18", arguments=SMALL, key=key)
+    assert not loaded.state_dict()["linear.weight"].any()
+
+
+def test_only_one_set_of_weights_needs_no_key(tmp_path: Path, state: State) -> None:
+    torch.save({"state_dict": state, "optimizer": averaged(state)["optimizer"]}, tmp_path / "a.pt")
+    assert open_model(tmp_path / "a.pt", architecture="resnet18", arguments=SMALL).source == "state dict of resnet18"
+
+
+def test_unusual_entry_with_weights_is_proposed(tmp_path: Path, state: State) -> None:
+    assert "`key='ema'`" in (refusal(tmp_path, {"ema": state, "epoch": 3}, architecture="resnet18").hint or "")
+    assert opens(tmp_path, {"ema": state, "epoch": 3}, key="ema").training is False
+
+
+def test_absent_entry_is_refused_with_those_that_exist(tmp_path: Path, state: State) -> None:
+    message = refusal(tmp_path, averaged(state), architecture="resnet18", key="ema").message
+    assert "no entry 'ema'; it has the entries 'model', 'model_ema', 'optimizer', 'epoch'" in message
+
+
+def test_key_of_a_file_with_one_network_is_an_error(tmp_path: Path, state: State) -> None:
+    safetensors.torch.save_file(dict(state), tmp_path / "a.safetensors")
+    with pytest.raises(InputError, match="the file holds one network, no entry 'ema'"):
+        open_model(tmp_path / "a.safetensors", architecture="resnet18", arguments=SMALL, key="ema")
+    with pytest.raises(InputError, match="without a file"):
+        open_model(None, architecture="resnet18", key="ema")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import nn
 
 import surgery
 from surgery.errors import InputError, ModelFileError
-from surgery.models import Checkpoint, architectures, build, open_model, save_checkpoint
+from surgery.models import Checkpoint, architectures, build, load_model, open_model, save_checkpoint
 from surgery.models.registry import check_architecture, find, user_reference
 from surgery.plugins import ArgumentError
 
@@ -167,7 +167,7 @@ def test_a_file_cannot_make_surgery_import_a_module(package: Path) -> None:
     for path in (checkpoint, pickled):
         with pytest.raises(ModelFileError, match="surgery does not import because a file names it") as caught:
             open_model(path)
-        assert f"--arch {NAME} (architecture={NAME!r})" in (caught.value.hint or "")
+        assert f"`architecture={NAME}`" in (caught.value.hint or "")
         with pytest.raises(ModelFileError, match=f"a checkpoint of {NAME}, not of resnet18"):
             open_model(path, architecture="resnet18")
     assert not imported()
@@ -209,3 +209,49 @@ def test_the_number_of_classes_in_a_file_is_passed_where_the_function_takes_it(p
     opened = open_model("weights.pt", architecture=NAME)
     assert opened.module(torch.rand(1, 3, 4, 4)).shape == (1, 3)
     assert opened.source.endswith("3 classes as in the file")
+
+
+class Plain(nn.Module):
+    def __init__(self, classes: int = 3) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x.flatten(1))
+
+
+def make_plain(classes: int = 3) -> nn.Module:
+    return Plain(classes)
+
+
+@pytest.mark.parametrize("argument", ["architecture", "factory"])
+@pytest.mark.parametrize("maker", [Plain, make_plain, lambda classes: Plain(classes)])
+def test_class_or_function_makes_the_network_of_a_state_dict(
+    tmp_path: Path, argument: str, maker: Callable[..., nn.Module]
+) -> None:
+    original = Plain(5)
+    torch.save(original.state_dict(), tmp_path / "a.pt")
+    loaded = load_model(tmp_path / "a.pt", arguments={"classes": 5}, **{argument: maker})
+    assert torch.equal(loaded.state_dict()["layer.weight"], original.layer.weight)
+
+
+def test_class_without_a_file_makes_the_network() -> None:
+    opened = open_model(None, architecture=Plain, arguments={"classes": 7})
+    assert opened.module.state_dict()["layer.weight"].shape == (7, 4)
+    assert opened.source == "Plain as it was made, without a file"
+
+
+def test_checkpoint_takes_the_class_that_it_names(tmp_path: Path) -> None:
+    original = Plain(5)
+    checkpoint = Checkpoint(architecture="my_nets:Plain", arguments={"classes": 5}, state=original.state_dict())
+    save_checkpoint(tmp_path / "a.ckpt", checkpoint)
+    loaded = load_model(tmp_path / "a.ckpt", architecture=Plain, arguments={"classes": 5})
+    assert torch.equal(loaded.state_dict()["layer.weight"], original.layer.weight)
+
+
+@pytest.mark.parametrize("value", [Plain(), 3])
+def test_network_instead_of_its_class_is_an_input_error(value: Any) -> None:
+    with pytest.raises(InputError, match=f"expected a name, a class or a function .*, got {type(value).__name__}"):
+        load_model(None, architecture=value)
+    with pytest.raises(InputError, match="expected one only"):
+        load_model(None, architecture=Plain, factory=make_plain)
