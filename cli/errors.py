@@ -70,12 +70,17 @@ def problem(error: BaseException) -> Problem:
         hint = f"{context.command_path if context is not None else 'surgery'} --help"
         return Problem(type="UsageError", message=error.format_message(), hint=hint, code=ExitCode.BAD_INPUT)
     kind = type(error).__name__
+    # torch's own allocator raises a RuntimeError on the CPU.
+    if isinstance(error, MemoryError) or kind == "OutOfMemoryError" or "can't allocate memory" in str(error):
+        message = f"out of memory: {str(error).partition(chr(10))[0] or 'an allocation failed'}"
+        hint = "smaller images, batches or networks take less"
+        return Problem(type=kind, message=message, hint=hint, code=ExitCode.FAILED)
     frame = users_frame(error)
     if frame is not None:
         message = f"{frame.filename}:{frame.lineno}: your code raised {kind}: {error}"
         return Problem(type=kind, message=message, hint="--debug prints the traceback", code=ExitCode.BAD_INPUT)
-    if isinstance(error, (OSError, MemoryError)):
-        return Problem(type=kind, message=str(error) or "out of memory", hint=None, code=ExitCode.FAILED)
+    if isinstance(error, OSError):
+        return Problem(type=kind, message=str(error), hint=None, code=ExitCode.FAILED)
     hint = "rerun the command with --debug for the traceback, and please report it"
     return Problem(type=kind, message=f"internal error: {kind}: {error}", hint=hint, code=ExitCode.FAILED)
 

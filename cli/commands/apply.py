@@ -50,8 +50,8 @@ def apply(
     surgery apply checkpoint.pt --plan plan.toml -o rewritten.safetensors
     """
     if bool(rules) == (plan is not None):
-        given = "both were given" if rules else "none was given"
-        raise InputError(f"expected either --rules or --plan; {given}", hint="surgery rules lists the shipped rulesets")
+        expected = "pass --rules or --plan" + (", not both" if rules else "")
+        raise InputError(expected, hint="surgery rules lists the shipped rulesets")
     return operate(
         model,
         partial(by_file, plan) if plan is not None else partial(by_rules, rules or []),

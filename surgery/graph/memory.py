@@ -59,8 +59,13 @@ def forward_memory(graph: Graph, images: int) -> int:
     return peak
 
 
-def check_memory(graph: Graph, images: int, *, device: torch.device | str = "cpu") -> None:
-    """Raise InputError where a forward pass of `images` images takes more than the free memory of `device`."""
+def check_memory(graph: Graph, images: int, *, device: torch.device | str | None = None) -> None:
+    """Raise InputError where a forward pass of `images` images takes more memory than `device` has free.
+
+    `device` is by default that of the graph's tensors.
+    """
+    if device is None:
+        device = next((tensor.device for tensor in graph.tensors().values()), torch.device("cpu"))
     needed, free = forward_memory(graph, images), free_memory(device)
     if needed > free:
         shape = "x".join(str(size) for size in graph.input_shape)

@@ -23,6 +23,7 @@ from torch import fx, nn
 from surgery.errors import InputError
 from surgery.graph import Graph, Place, computing, depends_on_input, nodes_in, operation_name, operation_of, trace
 from surgery.graph.digests import recall, remember
+from surgery.graph.memory import check_memory
 from surgery.linear.probe import Probe, is_scaled, obstacle, probe
 from surgery.rewrite import Plan
 from surgery.torch_state import torch_state
@@ -167,6 +168,7 @@ def certify(
     found = offenders(graph)
     if found:
         return _conclude(None, found, tolerance)
+    check_memory(graph, 6)  # three images, whose float64 values take twice the memory
     result = probe(graph, generator=generator)
     certificate = _conclude(result, (), tolerance)
     if certificate.affine and generator is None:

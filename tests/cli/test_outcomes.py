@@ -302,6 +302,21 @@ def test_an_error_in_the_code_of_a_user_is_located_there(words: list[str]) -> No
     assert "internal error" not in result.stderr
 
 
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.\nframes")],
+)
+def test_a_lack_of_memory_is_called_one(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("surgery.linear.certify", fails)
+    result = surgery("certify", *SMALL)
+    assert result.exit_code == 1
+    assert "error: out of memory: " in result.stderr
+    assert "frames" not in result.stderr
+
+
 def test_bug_of_ours_is_called_one_and_debug_shows_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("surgery.linear.certify", None)
     result = surgery("certify", *SMALL)

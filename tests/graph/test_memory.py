@@ -63,6 +63,13 @@ def test_images_that_do_not_fit_are_refused_with_the_figures(monkeypatch: pytest
         check_memory(graph, 5)
 
 
+def test_a_certificate_is_refused_where_its_probes_do_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = surgery.trace(nn.Flatten(), torch.zeros(1, 3, 8, 8))
+    monkeypatch.setattr("surgery.graph.memory.free_memory", lambda device: 5 * IMAGE)
+    with pytest.raises(InputError, match="a forward pass of 6 images"):
+        surgery.certify(graph)
+
+
 @pytest.mark.parametrize("side", [100_000, 30_000])
 def test_tracing_refuses_huge_images_before_it_uses_memory(side: int) -> None:
     example = torch.zeros(()).expand(1, 3, side, side)
