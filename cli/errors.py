@@ -47,6 +47,7 @@ class StoppedError(SurgeryError):
     """The user stopped a command that can be resumed."""
 
 
+_TRACEBACK = "--debug prints the traceback"
 _INTERRUPTED = Problem(type="Interrupted", message="interrupted", hint=None, code=ExitCode.INTERRUPTED)
 
 
@@ -60,7 +61,7 @@ def problem(error: BaseException) -> Problem:
         return Problem(
             type=name,
             message=error.message,
-            hint=error.hint,
+            hint=error.hint or (_TRACEBACK if error.__cause__ and users_frame(error.__cause__) else None),
             code=ExitCode.INTERRUPTED if isinstance(error, StoppedError) else code,
             # Only the error of a recipe has parts. Its class is not imported here: that would import torch.
             problems=tuple(part_dict(part) for part in getattr(error, "problems", ())),
@@ -78,7 +79,7 @@ def problem(error: BaseException) -> Problem:
     frame = users_frame(error)
     if frame is not None:
         message = f"{frame.filename}:{frame.lineno}: your code raised {kind}: {error}"
-        return Problem(type=kind, message=message, hint="--debug prints the traceback", code=ExitCode.BAD_INPUT)
+        return Problem(type=kind, message=message, hint=_TRACEBACK, code=ExitCode.BAD_INPUT)
     if isinstance(error, OSError):
         return Problem(type=kind, message=str(error), hint=None, code=ExitCode.FAILED)
     hint = "rerun the command with --debug for the traceback, and please report it"

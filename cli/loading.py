@@ -92,7 +92,7 @@ def open_module(options: ModelOptions, out: Output) -> LoadedModel:
             arguments=parse_arguments(options),
             input_shape=None if options.input_shape is None else parse_shape(options.input_shape),
             factory=options.factory,
-            **({} if options.key is None else {"key": options.key}),
+            key=options.key,
             weights=options.weights,
             trust_pickle=options.trust_pickle,
         )

@@ -184,7 +184,7 @@ class Hierarchy:
             raise InputError(
                 f"the classes have no names, only the numbers 0 to {len(names) - 1}, but the hierarchy names its "
                 f"classes ({shorten(', '.join(self.class_names), 60, placeholder=' ...')})",
-                hint="give the names of the classes in label order (class_names, or --class-names)",
+                hint="give the names of the classes in label order (`class_names`)",
             )
         return self.for_classes(names)
 

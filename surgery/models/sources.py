@@ -182,4 +182,4 @@ def _raised(what: str, error: Exception) -> InputError:
     """The error of a user's code, with the line that raised it if that line is the user's."""
     frame = users_frame(error)
     where = f" ({frame.filename}:{frame.lineno})" if frame is not None else ""
-    return InputError(f"{what} raised {type(error).__name__}: {error}{where}", hint="--debug prints the traceback")
+    return InputError(f"{what} raised {type(error).__name__}: {error}{where}")

@@ -52,7 +52,7 @@ def write_groups(path: str | Path, groups: Iterable[Group], *, replace: bool = F
         if taken and not replace:
             raise StoreError(
                 f"{path}: the store has a group {taken[0]!r} already",
-                hint="choose another name, or replace the group (--replace, or replace=True)",
+                hint="choose another name, or replace the group (`replace=True`)",
             )
         _replace(path, groups, taken)
     return path

@@ -121,3 +121,20 @@ def test_arguments_that_a_constructor_refuses_are_named(words: list[str], says: 
     message = surgery("linearize", *words, code=2).stderr
     assert says in message
     assert "?;" not in message
+
+
+def test_the_entry_of_a_file_is_chosen_by_its_key(tmp_path: Path) -> None:
+    nets = [build("linear", input_size=2).state_dict(), build("linear", input_size=3).state_dict()]
+    torch.save({"model": nets[0], "model_ema": nets[1]}, tmp_path / "two.pt")
+    words = ("inspect", tmp_path / "two.pt", "--arch", "linear")
+    result = surgery(*words, "--arg", "input_size=2", "--input", "3x2x2")
+    assert "'model_ema'" in result.stdout, "the other entry is named"
+    surgery(*words, "--arg", "input_size=3", "--input", "3x3x3", "--key", "model_ema")
+    assert "model_ema" in surgery(*words, "--key", "ema", code=2).stderr
+    assert "omit --key" in surgery("inspect", "--arch", "linear", "--key", "model", code=2).stderr
+
+
+def test_errors_of_user_code_offer_the_traceback_of_the_command_line(folder: Path) -> None:
+    message = surgery("certify", "--model", "cli_net_for_tests.py:Net", "--arg", "width=x", "--input", "3x8x8", code=2)
+    assert "cli_net_for_tests.py:9)" in message.stderr
+    assert "hint: --debug prints the traceback" in message.stderr
