@@ -49,6 +49,8 @@ class AttackStage(SearchStage):
                 chunks=context.folder.chunks(context.name, context.key),
                 progress=context.steps("attacking"),
             )
+        for notice in result.notices:
+            context.tell(text=f"warning: {notice}", lasting=True)
         return robustness_group(
             result,
             class_names=context.data.class_names,

@@ -21,8 +21,9 @@ class WeightPerturbation:
     """Adversarial weight perturbation of the whole loss.
 
     For every weight w with more than one dimension v = gamma |w| g / |g|, where g is the gradient of the loss; the
-    gradient of a step is taken at w + v, the step itself starts at w. `gamma` is the relative size (the authors take
-    0.01, and 0.005 with TRADES). `start`: the first epoch, counted from one, with the perturbation.
+    gradient of a step is taken at w + v; the step itself, with its weight decay, starts at w. (The published code takes
+    the step at w + v and then subtracts v, so that its weight decay acts on w + v.) `gamma` is the relative size (the
+    authors take 0.01, and 0.005 with TRADES). `start`: the first epoch, counted from one, with the perturbation.
 
     Raises InputError for numbers outside their range.
     """

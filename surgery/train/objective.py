@@ -5,7 +5,9 @@
     trades     CE(F(x), y) + beta KL(p(x) || p(x')),               x' increases KL(p(x) || p(x')) Zhang et al. 2019
     mart       BCE(p(x'), y) + beta KL(p(x) || p(x')) (1 - p_y(x)), x' increases CE(F(x'), y)     Wang et al. 2020
 
-F are logits, p their softmax; x' is within the attack's epsilon of x and is searched in evaluation mode.
+F are logits, p their softmax; x' is within the attack's epsilon of x and is searched in evaluation mode. All searches
+start where the attack says, by default at a uniform point of the ball; the published codes of TRADES and MART start at
+the image plus normal noise of standard deviation 0.001.
 """
 
 from __future__ import annotations

@@ -33,7 +33,11 @@ class Constant:
 
 @dataclass(frozen=True, kw_only=True)
 class MultiStep:
-    """`learning_rate`, multiplied by `factor` after each number of epochs in `milestones` (section 6: 0.1; 75, 90)."""
+    """`learning_rate`, multiplied by `factor` after each number of epochs in `milestones` (section 6: 0.1; 75, 90).
+
+    After 75 epochs epoch 76 is the first with the lower rate. The published codes of TRADES and MART lower it in epoch
+    75, as milestones of 74 and 89 do here.
+    """
 
     learning_rate: float
     milestones: Sequence[int]
