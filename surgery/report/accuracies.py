@@ -36,6 +36,9 @@ _GAP = 0.7
 _HANDLE = 24.0
 """Points of the marker of an attack in the legend, with the space around it."""
 
+_MOST_LINES = 3
+"""The most lines of a name."""
+
 _ROUNDING = 1e-9
 """An accuracy of 0 or 1 is an end of its interval, and rounding can put it this far outside."""
 
@@ -65,12 +68,16 @@ def accuracies(
         raise InputError(f"expected {values.shape[1]} names of attacks, one for each column; got {len(attacks)}")
     # The line of each accuracy, by network and attack: one below the other, with a gap between networks.
     rows: dict[tuple[int, int], float] = {}
+    written = [_in_lines(model, _LONGEST * INCHES[width] * POINTS) for model in models]
     line = 0.0
     for model, row in enumerate(values):
-        for attack in np.flatnonzero(np.isfinite(row)):
+        start, known = line, np.flatnonzero(np.isfinite(row))
+        # A name of several lines needs their height, and stands at the middle of its accuracies.
+        line += max(0.0, (1.0 + written[model].count("\n") - len(known)) / 2) if len(known) else 0.0
+        for attack in known:
             rows[model, int(attack)] = line
             line += 1.0
-        line += _GAP
+        line += (line - start - len(known)) + _GAP
     with drawing():
         figure = blank(width)
         room = INCHES[width] * POINTS
@@ -86,7 +93,7 @@ def accuracies(
             _draw(axes, number, attack, {model: row for (model, of), row in rows.items() if of == number}, values, ends)
         # The name of a network is in the middle of its lines.
         middles = {model: np.mean([row for (of, _), row in rows.items() if of == model]) for model, _ in rows}
-        names = [_in_two_lines(models[model], _LONGEST * room) for model in middles]
+        names = [written[model] for model in middles]
         axes.set_yticks([*middles.values()], names, parse_math=False)
         axes.tick_params(axis="y", length=0.0)
         axes.set_ylim(max(rows.values()) + 0.8, -0.8)
@@ -145,9 +152,15 @@ def _draw(axes: Axes, number: int, attack: str, rows: dict[int, float], values: 
         axes.annotate(f"{share:.1f}", (end, place), (3.0, 0.0), **place_of_text)
 
 
-def _in_two_lines(name: str, room: float) -> str:
-    """The name, in two lines if it is too long: the second line is the repetition that it names, as in `at@seed-1`."""
-    if text_width(name) <= room:
-        return name
-    head, at, tail = name.partition("@")
-    return "\n".join(fitted(line, room) for line in (head, at + tail) if line)
+def _in_lines(name: str, room: float) -> str:
+    """The name, in up to three lines: broken after commas and before an `@`; elsewhere where a part is too long."""
+    lines: list[str] = []
+    for part in name.replace("@", "\n@").replace(", ", ",\n").split("\n"):
+        for word in [part] if text_width(part) <= room else part.split(" "):
+            joined = f"{lines[-1]}{'' if word.startswith('@') else ' '}{word}" if lines else word
+            if lines and text_width(joined) <= room:
+                lines[-1] = joined
+            else:
+                lines.append(word)
+    kept = lines if len(lines) <= _MOST_LINES else [*lines[: _MOST_LINES - 1], " ".join(lines[_MOST_LINES - 1 :])]
+    return "\n".join(fitted(line, room) for line in kept)

@@ -14,7 +14,7 @@ from surgery.stages.attack import evaluation_warnings
 from surgery.stages.attack_tables import AttackTable
 from surgery.stages.findings import Contrast, Finding
 from surgery.stages.sources import SearchStage
-from surgery.stages.stage import Context, Figures, Finished, Sizes, as_array
+from surgery.stages.stage import Context, Figures, Finished, Sizes, as_array, has
 from surgery.store import Coordinate, Group, Variable, class_coordinates
 
 
@@ -64,19 +64,44 @@ class ConfusionStage(SearchStage):
         from surgery.report import figures
 
         names, M = tuple(map(str, finished.group["class"])), finished.group["confusion"]
-        known = finished.known_for(names)
-        title = f"{finished.title}, targeted" if finished.group.attributes["targeted"] else finished.title
-        return {"matrix": lambda: figures.confusion(M, names, hierarchy=known, title=title)}
+        ordered, targeted = finished.ordered(names), finished.group.attributes["targeted"]
+        title = f"{finished.title}, targeted" if targeted else finished.title
+        compared = [peer.group for peer in finished.peers]
+        highest = figures.confusion_scale(
+            [group["confusion"] for group in compared if group.attributes["targeted"] == targeted]
+        )
+        return {"matrix": lambda: figures.confusion(M, names, highest=highest, title=title, **ordered)}
 
     def findings(self, finished: Finished) -> Iterable[Finding]:
-        attributes = finished.group.attributes
-        if "block_contrast" in attributes:
+        """Block contrast of M among the fooled images: that of M itself grows with the attack's success."""
+        group = finished.group
+        if not has(group, "superclass_of_class"):
+            return
+        contrast = contrast_among_fooled(group["count"], group["superclass_of_class"])
+        if contrast is not None:
             yield Contrast(
                 stage=finished.stage.name,
                 model=finished.model,
-                matrix="M targeted" if attributes["targeted"] else "M",
-                block_contrast=float(attributes["block_contrast"]),
+                matrix="M targeted among fooled" if group.attributes["targeted"] else "M among fooled",
+                block_contrast=contrast,
             )
+
+
+def contrast_among_fooled(counts: np.ndarray, superclass: np.ndarray) -> float | None:
+    """The block contrast of the rows of M without the diagonal, each divided by its sum, in [-1, 1].
+
+    `counts` `(K, K)`: images of class i that an attack turns into class j; `superclass` `(K,)`. An entry is the share
+    of class j among the images of class i that the attack fools, so the contrast does not depend on how many these are.
+    None if no image is fooled, or without a pair of classes within a superclass and a pair across.
+    """
+    turned = np.where(np.eye(len(counts), dtype=bool), 0, counts).astype(np.float64)
+    fooled = turned.sum(axis=1)
+    shares = turned[fooled > 0] / fooled[fooled > 0, None]
+    same = (superclass[:, None] == superclass[None, :])[fooled > 0]
+    other = ~np.eye(len(counts), dtype=bool)[fooled > 0]
+    if not (same & other).any() or same.all():
+        return None
+    return float(shares[same & other].mean() - shares[~same].mean())
 
 
 MEANING = {

@@ -80,20 +80,24 @@ class ExtractStage(SourceStage):
 
         group, title = finished.group, finished.title
         names = tuple(map(str, group["class"]))
-        known, weight = finished.known_for(names), group["weight"]
+        ordered, weight = finished.ordered(names), group["weight"]
         drawn: Figures = {}
         if has(group, "correlation"):
             C, centered = group["correlation"], group["correlation_centered"]
             rank = float(group.attributes["effective_rank"])
             drawn = {
-                "correlation": lambda: figures.correlation(C, names, hierarchy=known, title=title),
+                "correlation": lambda: figures.correlation(C, names, title=title, **ordered),
                 "correlation-centered": lambda: figures.correlation(
-                    centered, names, hierarchy=known, centered=True, title=title
+                    centered, names, centered=True, title=title, **ordered
                 ),
                 "spectrum": lambda: figures.spectrum(group["singular_value"], rank, title=title),
             }
         if weight.ndim == 4 and weight.shape[1] in (1, 3) and len(weight) <= figures.MOST_PANELS:
-            return {**drawn, "weights": lambda: figures.weights(weight, names, title=title)}
+            compared = [peer.group["weight"] for peer in finished.peers]
+            ends = [figures.weight_scale([other]) for other in compared if other.shape == weight.shape]
+            # Without batch norms, W of one network can be a thousand times that of another, which would be all gray.
+            limit = max(ends) if max(ends) <= MOST_APART * min(ends) else None
+            return {**drawn, "weights": lambda: figures.weights(weight, names, limit=limit, title=title)}
         return drawn
 
     def findings(self, finished: Finished) -> Iterable[Finding]:
@@ -118,6 +122,9 @@ MOST_CORRELATED = 2048
 """The largest number of rows of W, at an inner node, for which C and the spectrum are computed without being asked for.
 Both cost the square of it in memory and the cube in time: 16,384 rows took 2 GB and three quarters of an hour.
 """
+
+MOST_APART = 4.0
+"""Figures of W share one scale if their own scales differ by at most this factor."""
 
 LEFT_OUT = "C and the spectrum of {} rows of W were left out"
 """Said where C and the spectrum were not computed."""

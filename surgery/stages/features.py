@@ -55,8 +55,8 @@ class FeaturesStage(EvaluationStage):
         from surgery.report import figures
 
         names, F, title = tuple(map(str, finished.group["class"])), finished.group["feature_distance"], finished.title
-        known = finished.known_for(names)
-        return {"distance": lambda: figures.feature_distance(F, names, hierarchy=known, title=title)}
+        ordered = finished.ordered(names)
+        return {"distance": lambda: figures.feature_distance(F, names, title=title, **ordered)}
 
 
 def features_group(

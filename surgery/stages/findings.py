@@ -94,9 +94,12 @@ def _contrast_grid(found: Sequence[Contrast]) -> Grid:
             for matrix in matrices
         ]
         rows.append((Cell(text=model, tone="strong"), *(Cell(text=", ".join(own)) for own in values)))
+    note = "for the known hierarchy: mean within superclasses minus mean across them"
+    if any(matrix.startswith("M") for matrix in matrices):
+        note += "; M as shares of the fooled images, so that it does not grow with the success of the attack"
     return Grid(
         rows=tuple(rows),
-        note="for the known hierarchy: mean within superclasses minus mean across them",
+        note=note,
         head=("network", *matrices),
         right=tuple(range(1, len(matrices) + 1)),
     )

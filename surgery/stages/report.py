@@ -60,7 +60,7 @@ class ReportStage(StageTable):
             tell = context.steps("drawing")
             for number, (name, figures) in enumerate(_figures(context, accuracies), start=1):
                 for what, draw in figures.items():
-                    drawn += self._saved(context, f"{name}-{what}", draw)
+                    drawn += self._saved(context, file_name(name, what), draw)
                 tell(number, len(context.reads) + 1)
         for file in earlier - set(drawn):
             (context.folder.path / file).unlink(missing_ok=True)
@@ -79,6 +79,14 @@ class ReportStage(StageTable):
         return [str(figures.save(figure, path).relative_to(context.folder.path)) for path in paths]
 
 
+def file_name(stage: str, figure: str) -> str:
+    """The name of a figure's file without extension, as in `confusion.model-at-matrix`.
+
+    Some programs and web sites refuse the @ of a repetition; no name of a stage in a recipe has a dot.
+    """
+    return f"{stage}-{figure}".replace("@", ".")
+
+
 def _other_reports(context: Context) -> Iterator[str]:
     if context.folder.store.exists():
         for group in list_groups(context.folder.store):
@@ -90,16 +98,18 @@ def _figures(context: Context, accuracies: Sequence[Accuracy]) -> Iterator[tuple
     """The figures of each stage, and those of the report itself."""
     for finished in context.reads:
         yield finished.stage.name, finished.stage.parameters.draw(finished)
-    yield context.name, accuracies_figure(accuracies, context.data.title)
+    words = {finished.model: finished.words for finished in context.reads if finished.words}
+    yield context.name, accuracies_figure(accuracies, context.data.title, words)
 
 
-def accuracies_figure(accuracies: Sequence[Accuracy], title: str) -> Figures:
-    """Natural and robust accuracies of all networks next to each other."""
+def accuracies_figure(accuracies: Sequence[Accuracy], title: str, words: Mapping[str, str]) -> Figures:
+    """Natural and robust accuracies of all networks next to each other; `words`: networks in words, by their names."""
     if not accuracies:
         return {}
     # The stage tells rows apart that are about the same network.
     stages = Counter(model for model, _ in {(row.model, row.stage) for row in accuracies})
-    models = [row.model if stages[row.model] == 1 else f"{row.model} [{row.stage}]" for row in accuracies]
+    named = {row.model: words.get(row.model, row.model) for row in accuracies}
+    models = [f"{named[row.model]}{f' [{row.stage}]' if stages[row.model] > 1 else ''}" for row in accuracies]
     rows, attacks = list(dict.fromkeys(models)), list(dict.fromkeys(row.attack for row in accuracies))
     shares = np.full((len(rows), len(attacks)), np.nan)
     intervals = np.full((*shares.shape, 2), np.nan)

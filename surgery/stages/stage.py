@@ -6,6 +6,7 @@ costs, what it does, which figures it has and what the summary says about it. `r
 
 from __future__ import annotations
 
+import itertools
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -40,6 +41,12 @@ class Sizes:
     validation: int
     test: int
     classes: int
+
+    @staticmethod
+    def of_data(data: Dataset) -> Sizes:
+        """The sizes of `data`."""
+        sizes = {name: len(split) for name, split in data.splits.items()}
+        return Sizes(**sizes, classes=data.num_classes)
 
     def of(self, split: str, images: int | None) -> int:
         """The number of images that a stage sees: those of `split`, or only `images` of them."""
@@ -86,6 +93,10 @@ class StageTable(Table, ABC):
     def compare(self, mine: Finished, other: Finished) -> Iterable[Finding]:
         """The findings of the comparison of two finished stages of this kind, for the summary; none by default."""
         return ()
+
+    def in_words(self) -> str:
+        """How a network of this kind was trained, for titles of figures; empty for kinds that make no network."""
+        return ""
 
     # A class method: a run folder knows the kind of an earlier stage, but not its parameters.
     @classmethod
@@ -243,7 +254,8 @@ class Finished:
     """A finished stage, for its figures and for the summary.
 
     `model`: the network that it is about, as the recipe calls it. `data`: the title of the data set. `known`: the
-    hierarchy of the data, or None.
+    hierarchy of the data, or None. `words`: the network in words, for titles. `others`: all finished stages of the
+    report, this one included, with which figures share their scales and their order of classes.
     """
 
     stage: Stage
@@ -251,6 +263,8 @@ class Finished:
     folder: RunFolder
     data: str
     known: Hierarchy | None
+    words: str = ""
+    others: Sequence[Finished] = ()
 
     # Read when it is asked for: a report asks each stage for figures and findings, but not every stage has any.
     @cached_property
@@ -261,7 +275,25 @@ class Finished:
     @property
     def title(self) -> str:
         """The title of the stage's figures."""
-        return f"{self.model}, {self.data}"
+        return f"{self.words or self.model}, {self.data}"
+
+    @property
+    def peers(self) -> tuple[Finished, ...]:
+        """The finished stages of the same kind, this one included: their figures are compared, on one scale."""
+        return tuple(other for other in self.others if other.stage.kind == self.stage.kind) or (self,)
+
+    def ordered(self, classes: Sequence[str]) -> Mapping[str, Any]:
+        """The arguments `hierarchy` and `order` of a figure of these classes: by superclass where there are any.
+
+        The known superclasses come first, so that figures of different networks have one order; without them, those
+        that a cluster stage found in the same network.
+        """
+        same = (other for other in self.others if other.stage.kind == "cluster" and other.model == self.model)
+        found = itertools.chain([self.known], (hierarchy_in(other.group) for other in same))
+        for hierarchy in found:
+            if hierarchy is not None and set(hierarchy.class_names) == set(classes):
+                return {"hierarchy": hierarchy.for_classes(classes), "order": "hierarchy"}
+        return {"hierarchy": None, "order": "label"}
 
     def known_for(self, classes: Sequence[str]) -> Hierarchy | None:
         """The known hierarchy, if it is about exactly these classes in this order."""
@@ -279,6 +311,25 @@ def model_of(stage: Stage, stages: Mapping[str, Stage]) -> str:
             found = stage.inputs[role]
             return str(found) if role == "model" else model_of(stages[found.stage], stages)
     return str(getattr(stage.parameters, "file", None) or stage.name)
+
+
+def in_words(stage: Stage, stages: Mapping[str, Stage]) -> str:
+    """The network that a stage is about in words, as in `adversarially trained, best epoch`; empty without any.
+
+    Repetitions of a matrix add their values, and train stages of the same words their names.
+    """
+    roles = [role for role in ("model", "graph", "map") if role in stage.inputs]
+    found = stage.inputs[roles[0]] if roles else Input(stage=stage.name)
+    if roles and roles[0] != "model":
+        return in_words(stages[found.stage], stages)
+    source = stages[found.stage]
+    words = source.parameters.in_words()
+    if not words:
+        return ""
+    alike = {other.base for other in stages.values() if other.parameters.in_words() == words}
+    tags = [tag.replace("-", " ", 1) for tag in source.name.partition("@")[2].split("+") if tag]
+    name = f"{words} ({source.base})" if len(alike) > 1 else words
+    return ", ".join([name, *tags, *([f"{found.checkpoint} epoch"] if found.checkpoint else [])])
 
 
 def as_array(tensor: Tensor) -> np.ndarray:

@@ -38,6 +38,15 @@ class Notice(Remark):
 Notice.section = remarks(key="notices", title="Noticed in training", place=50, tone="warning")
 
 
+_IN_WORDS = {
+    "standard": "standard training",
+    "pgd": "adversarially trained",
+    "trades": "trained with TRADES",
+    "mart": "trained with MART",
+}
+"""What titles of figures call a network, by its objective."""
+
+
 class TrainStage(StageTable):
     """Trains a network; writes its best and last checkpoints and the history of its epochs."""
 
@@ -63,6 +72,12 @@ class TrainStage(StageTable):
     select: SelectTable = Field(default=SelectTable(), description="Selection of the best epoch.")
     engine: TrainingEngineTable = Field(default=TrainingEngineTable(), description="How training computes.")
     seed: Seed | None = SEED
+
+    def in_words(self) -> str:
+        words = _IN_WORDS[self.objective.kind]
+        if self.objective.cluster is None:
+            return words
+        return f"{words} {'and' if ' with ' in words else 'with'} cluster penalty"
 
     def passes(self, sizes: Sizes) -> int:
         steps = 0 if isinstance(self.objective, StandardTable) else self.objective.attack.steps

@@ -445,7 +445,7 @@ def test_two_models_are_set_against_each_other_on_the_same_images(finished: Path
     assert pgd.difference == pytest.approx(other.mean() - one.mean())
     assert 0.0 <= pgd.p_value <= 1.0
     assert [(row.model, row.matrix) for row in found.of(Contrast.section)] == [
-        *(("at.best", "C"), ("at.best", "C centered"), ("at.best", "M")),
+        *(("at.best", "C"), ("at.best", "C centered"), ("at.best", "M among fooled")),
     ]
     assert list(read_group(folder, "report")["verdict"]) == found.lines()
     assert "atc.last - std.best" in "\n".join(found.lines())
