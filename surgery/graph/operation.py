@@ -45,6 +45,22 @@ class Operation:
         return int(self.name[-2]) if self.name[-2:] in ("1d", "2d", "3d") else None
 
 
+ALIKE = frozenset(("convolution", "pooling", "normalization", "normalized_weights", "reduction", "stochastic"))
+"""The kinds in which an attribute means the same for all operations that have it.
+
+In others it does not: the threshold of `softplus` is not that of `threshold`, the repeats of `repeat` are not those of
+`repeat_interleave`.
+"""
+
+
+def keeps_attributes(old: Operation, new: Operation) -> bool:
+    """True if `new` in the place of `old` has its attributes, as far as a rewrite does not name them.
+
+    The two are the same operation, or have the same main kind, which is one of `ALIKE`.
+    """
+    return old is new or (old.kinds[:1] == new.kinds[:1] and not ALIKE.isdisjoint(new.kinds[:1]))
+
+
 def define(
     name: str,
     function: Callable[..., Any],

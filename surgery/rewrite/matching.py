@@ -1,4 +1,8 @@
-"""Matching a pattern at a node: every way in which it fits, or the deepest reason why it does not fit."""
+"""Matching a pattern at a node: every way in which it fits, or the deepest reason why it does not fit.
+
+Operands of commuting operations match in both orders, so the ways of a nested pattern multiply. What a part of the
+pattern finds at a node is therefore kept, and found once.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,19 @@ from typing import Any
 from torch import fx
 
 from surgery.graph import OPERATIONS, operation_name
-from surgery.rewrite.expression import Call, Expression, Literal, Name, Several, Wildcard, operations_of
+from surgery.rewrite.expression import (
+    Call,
+    Expression,
+    Literal,
+    Name,
+    Several,
+    Wildcard,
+    names_bound,
+    operations_of,
+)
+
+MAX_WAYS = 100_000
+"""Ways of fitting parts of a pattern at one node after which the search is given up: about a second."""
 
 Bindings = Mapping[str, Any]
 """The value that a name captured: a node, None for an absent operand, a list of nodes, or an attribute's value."""
@@ -38,6 +54,10 @@ class Trail:
             self.depth, self.reason = depth, reason
 
 
+class TooManyWaysError(Exception):
+    """A pattern fits at a node in more than `MAX_WAYS` ways, none of which meets the conditions so far."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class _State:
     # Immutable, because the alternatives at a node are tried from the same state and must not see each other's names.
@@ -50,16 +70,48 @@ class _State:
         return _State(bindings={**self.bindings, name: value}, nodes=self.nodes)
 
 
+@dataclass(kw_only=True)
+class _Search:
+    """The search at one node: the reason that it gives, and what parts of the pattern found at nodes."""
+
+    trail: Trail
+    found: dict[Any, _Ways] = field(default_factory=dict)
+    names: dict[int, frozenset[str]] = field(default_factory=dict)
+    count: int = 0
+
+    def note(self, state: _State, reason: str) -> None:
+        self.trail.note(len(state.nodes), reason)
+
+
+@dataclass(kw_only=True)
+class _Ways:
+    """The different ways in which a part of the pattern fits at a node: its captures and nodes, found as needed."""
+
+    source: Iterator[_State]
+    known: dict[Any, _State] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[_State]:
+        yield from list(self.known.values())
+        for way in self.source:
+            key = (_key(list(way.bindings.items())), way.nodes)
+            if key not in self.known:
+                self.known[key] = way
+                yield way
+
+
 def matches(patterns: tuple[Call, ...], node: fx.Node, trail: Trail) -> Iterator[Match]:
-    """Every way in which the first pattern fits at `node` and the others at other nodes of its graph."""
-    for state, roots in _roots(patterns, (node,), _State(), trail):
+    """Every way in which the first pattern fits at `node` and the others at other nodes of its graph.
+
+    Raises TooManyWaysError.
+    """
+    for state, roots in _roots(patterns, (node,), _State(), _Search(trail=trail)):
         yield Match(roots=roots, bindings=state.bindings, nodes=state.nodes)
 
 
 def _roots(
-    patterns: tuple[Call, ...], roots: tuple[fx.Node, ...], state: _State, trail: Trail
+    patterns: tuple[Call, ...], roots: tuple[fx.Node, ...], state: _State, search: _Search
 ) -> Iterator[tuple[_State, tuple[fx.Node, ...]]]:
-    for found in _call(patterns[len(roots) - 1], roots[-1], state, trail):
+    for found in _call(patterns[len(roots) - 1], roots[-1], state, search):
         if len(roots) == len(patterns):
             yield found, roots
             continue
@@ -67,7 +119,7 @@ def _roots(
         for other in node_candidates(roots[0].graph, wanted):
             # Two outputs of a rule are two nodes; one node cannot be replaced by two values.
             if other not in roots:
-                yield from _roots(patterns, (*roots, other), found, trail)
+                yield from _roots(patterns, (*roots, other), found, search)
 
 
 def node_candidates(graph: fx.Graph, operations: tuple[str, ...]) -> list[fx.Node]:
@@ -75,39 +127,56 @@ def node_candidates(graph: fx.Graph, operations: tuple[str, ...]) -> list[fx.Nod
     return [node for node in graph.nodes if node.op == "call_function" and operation_name(node) in operations]
 
 
-def _value(pattern: Expression, value: Any, state: _State, trail: Trail) -> Iterator[_State]:
+def _value(pattern: Expression, value: Any, state: _State, search: _Search) -> Iterator[_State]:
     """Match one operand or attribute value."""
     if isinstance(pattern, Wildcard):
         yield state
     elif isinstance(pattern, Name):
         bound = state.bind(pattern.name, value)
         if bound is None:
-            trail.note(
-                len(state.nodes),
-                f"{pattern.name} would stand for {_show(state.bindings[pattern.name])} and {_show(value)}",
-            )
+            held = _show(state.bindings[pattern.name])
+            search.note(state, f"{pattern.name} would stand for {held} and {_show(value)}")
         else:
             yield bound
     elif isinstance(pattern, Literal):
         if _same(pattern.value, value):
             yield state
         else:
-            trail.note(len(state.nodes), f"{_show(value)} where {pattern.value!r} is expected")
+            search.note(state, f"{_show(value)} where {pattern.value!r} is expected")
     elif isinstance(pattern, Several):
         items = tuple(value) if isinstance(value, (tuple, list)) else (value,)
         if len(items) == len(pattern.items):
-            yield from _operands(pattern.items, items, state, trail)
+            yield from _operands(pattern.items, items, state, search)
         else:
-            trail.note(len(state.nodes), f"{len(items)} operands where {len(pattern.items)} are expected")
+            search.note(state, f"{len(items)} operands where {len(pattern.items)} are expected")
     else:
-        yield from _call(pattern, value, state, trail)
+        yield from _call(pattern, value, state, search)
 
 
-def _call(pattern: Call, node: Any, state: _State, trail: Trail) -> Iterator[_State]:
+def _call(pattern: Call, node: Any, state: _State, search: _Search) -> Iterator[_State]:
     wanted = operations_of(pattern.function)
     if not isinstance(node, fx.Node) or operation_name(node) not in wanted:
-        trail.note(len(state.nodes), f"{_show(node)} where {pattern.function} is expected")
+        search.note(state, f"{_show(node)} where {pattern.function} is expected")
         return
+    # What fits here depends on the node and on the captures that this part of the pattern has in common with the parts
+    # before it. So does the depth of a reason, because the parts before it always cover the same number of nodes.
+    if id(pattern) not in search.names:
+        search.names[id(pattern)] = names_bound((pattern,))
+    names = search.names[id(pattern)]
+    shared = {name: value for name, value in state.bindings.items() if name in names}
+    key = (id(pattern), node, _key(list(shared.items())))
+    if key not in search.found:
+        search.found[key] = _Ways(source=_fits(pattern, node, _State(bindings=shared, nodes=state.nodes), search))
+    before = len(state.nodes)
+    for way in search.found[key]:
+        search.count += 1
+        if search.count > MAX_WAYS:
+            raise TooManyWaysError
+        yield _State(bindings={**state.bindings, **way.bindings}, nodes=(*state.nodes, *way.nodes[before:]))
+
+
+def _fits(pattern: Call, node: fx.Node, state: _State, search: _Search) -> Iterator[_State]:
+    """Match the label, attributes and operands of a call, whose operation fits."""
     entered = _State(bindings=state.bindings, nodes=(*state.nodes, node))
     labeled = entered.bind(pattern.label, node) if pattern.label else entered
     if labeled is None:
@@ -117,38 +186,38 @@ def _call(pattern: Call, node: Any, state: _State, trail: Trail) -> Iterator[_St
     # Swapping needs both operands in the pattern; a single one stands for the first operand.
     if OPERATIONS[operation_name(node)].commutes and len(pattern.operands) == 2:
         orders.append(orders[0][::-1])
-    for after in _attributes(pattern, node, labeled, trail):
+    for after in _attributes(pattern, node, labeled, search):
         for order in orders:
-            yield from _operands(pattern.operands, order, after, trail)
+            yield from _operands(pattern.operands, order, after, search)
 
 
-def _attributes(pattern: Call, node: fx.Node, state: _State, trail: Trail) -> Iterator[_State]:
+def _attributes(pattern: Call, node: fx.Node, state: _State, search: _Search) -> Iterator[_State]:
     for key, expected in pattern.attributes:
         if key not in node.kwargs:
-            trail.note(len(state.nodes), f"{node.name} ({operation_name(node)}) has no {key}")
+            search.note(state, f"{node.name} ({operation_name(node)}) has no {key}")
             return
         found = node.kwargs[key]
         if isinstance(expected, Literal) and not same_attribute(key, expected.value, found, node):
-            trail.note(len(state.nodes), f"{node.name} has {key}={found!r}, not {expected.value!r}")
+            search.note(state, f"{node.name} has {key}={found!r}, not {expected.value!r}")
             return
         if isinstance(expected, Name):
             bound = state.bind(expected.name, found)
             if bound is None:
-                trail.note(len(state.nodes), f"{node.name} has {key}={found!r}, not {state.bindings[expected.name]!r}")
+                search.note(state, f"{node.name} has {key}={found!r}, not {state.bindings[expected.name]!r}")
                 return
             state = bound
     yield state
 
 
 def _operands(
-    patterns: tuple[Expression, ...], values: tuple[Any, ...], state: _State, trail: Trail
+    patterns: tuple[Expression, ...], values: tuple[Any, ...], state: _State, search: _Search
 ) -> Iterator[_State]:
     if not patterns:
         yield state
         return
     head = values[0] if values else None  # an absent optional operand matches as None
-    for found in _value(patterns[0], head, state, trail):
-        yield from _operands(patterns[1:], values[1:], found, trail)
+    for found in _value(patterns[0], head, state, search):
+        yield from _operands(patterns[1:], values[1:], found, search)
 
 
 def same_attribute(key: str, expected: Any, found: Any, node: fx.Node) -> bool:
@@ -183,6 +252,15 @@ def _same(left: Any, right: Any) -> bool:
     if isinstance(left, (tuple, list)) and isinstance(right, (tuple, list)):
         return len(left) == len(right) and all(itertools.starmap(_same, zip(left, right, strict=True)))
     return left == right
+
+
+def _key(value: Any) -> Any:
+    """A hashable stand-in of captured values: equal only for values that every comparison here takes for the same."""
+    if isinstance(value, fx.Node):
+        return value
+    if isinstance(value, (tuple, list)):
+        return tuple(map(_key, value))
+    return type(value), repr(value)
 
 
 def _show(value: Any) -> str:

@@ -6,23 +6,26 @@ Applying repeats the edits of a plan on another copy; edits may have been remove
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch import fx
 
 from surgery.errors import RewriteError, RuleError
-from surgery.graph import Edit, Graph
+from surgery.graph import Edit, Graph, Place
 from surgery.rewrite.conditions import unmet
 from surgery.rewrite.expression import operations_of
-from surgery.rewrite.matching import Match, Trail, matches, node_candidates
+from surgery.rewrite.matching import MAX_WAYS, Match, TooManyWaysError, Trail, matches, node_candidates
 from surgery.rewrite.rewriter import Rewriter
 from surgery.rewrite.ruleset import Rule, RuleSet, load_rules
 
-MAX_ROUNDS = 50
-"""Rounds over all rules after which they are assumed to feed each other without end."""
+MAX_GENERATIONS = 50
+"""Generations of nodes that rules may write on nodes that rules wrote, each time with more nodes than they replace."""
+GROWTH = 20
+"""A graph may grow to this many times its nodes, and to as many more as the rewrites of all rules have calls."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,24 +97,27 @@ def plan(graph: Graph, rules: str | Path | RuleSet | Sequence[str | Path | RuleS
     edits: list[Edit] = []
     # `sorted` is stable: rules of equal priority keep the order of the ruleset.
     order = sorted(ruleset.rules, key=lambda rule: -rule.priority)
-    # Rounds alone do not bound the work: rules may double the number of nodes in each round.
-    limit = 1000 + 20 * len(rewriter.graph.nodes)
-    fired: list[Edit] = []
+    # Rules that do not feed each other write at most one rewrite each at every node.
+    calls = sum(rule.rewrite_text.count("(") for rule in ruleset.rules)
+    start = len(rewriter.names)
+    growth = _Growth(start=start, most=1000 + (GROWTH + calls) * start)
+    seen = {rewriter.form(): 0}
     # A fixpoint: an edit may complete the pattern of a rule that was tried before it, so all rules get another round.
-    for _ in range(MAX_ROUNDS):
+    for round_number in itertools.count(1):
         rewriter.survey()  # an edit can cut a value off from the input, after which rules must not fire on it
-        fired = [edit for rule in order for edit in _fire(rule, rewriter, limit - len(edits))]
-        edits += fired
-        if not fired or len(edits) >= limit:
+        fired: Counter[str] = Counter()
+        for rule in order:
+            for edit, roots in _fire(rule, rewriter):
+                edits.append(edit)
+                fired[rule.name] += 1
+                reason = growth.add(edit, roots, nodes=len(rewriter.names))
+                if reason is not None:
+                    raise _endless(reason, fired)
+        if not fired:
             break
-    if fired:
-        counts = Counter(edit.rule for edit in fired).most_common()
-        names = ", ".join(f"{name} ({count} times)" for name, count in counts)
-        raise RewriteError(
-            f"rules feed each other without end; in the last round fired: {names}",
-            hint="change a rule so that it does not match nodes that it or another rule writes; to insert before an"
-            " operation, name its operand: relu(c := convolution(_))",
-        )
+        before = seen.setdefault(rewriter.form(), round_number)
+        if before < round_number:
+            raise _endless(f"the graph after round {round_number} is that after round {before}", fired)
     misses = _near_misses(order, rewriter)
     return Plan(
         graph=graph,
@@ -157,27 +163,69 @@ def apply(plan: Plan, *, strict: bool = True) -> Rewrite:
     return Rewrite(module=module, log=module.log, rules=plan.rules, before=plan.graph)
 
 
-def _fire(rule: Rule, rewriter: Rewriter, budget: int) -> Iterator[Edit]:
-    """Apply `rule` wherever it fits now; nodes that it makes wait for the next round."""
+@dataclass(kw_only=True)
+class _Growth:
+    """Tells rules without end by what they write, so that rules with much to do may take their time.
+
+    Nodes of the model are generation zero, and nodes that a rule writes are one generation later than those that it
+    replaces. Rules that end write finitely many generations. An edit that leaves fewer nodes than before does not
+    count, as such edits end by themselves; one that leaves as many can move an operation through the whole graph.
+    """
+
+    start: int
+    most: int
+    larger: dict[str, int] = field(default_factory=dict)
+    equal: dict[str, int] = field(default_factory=dict)
+
+    def add(self, edit: Edit, roots: Sequence[fx.Node], *, nodes: int) -> str | None:
+        """Count `edit`, after which the graph has `nodes`; return the reason if it shows that rules do not end."""
+        change = len(edit.added) - len(edit.removed)
+        larger = max(self.larger.get(root.name, 0) for root in roots) + (change > 0)
+        equal = max(self.equal.get(root.name, 0) for root in roots) + (change == 0)
+        for name, _ in edit.added:
+            self.larger[name], self.equal[name] = larger, equal
+        if nodes > self.most:
+            return f"the graph has grown from {self.start:,} nodes to {nodes:,} (at most {self.most:,} are allowed)"
+        if larger > MAX_GENERATIONS or equal > MAX_GENERATIONS + self.start:
+            return f"rules have fired {max(larger, equal)} times in a row on what rules wrote"
+        return None
+
+
+def _endless(reason: str, fired: Counter[str]) -> RewriteError:
+    names = ", ".join(f"{name} ({count} times)" for name, count in fired.most_common(10))
+    return RewriteError(
+        f"rules feed each other without end: {reason}; in the last round fired: {names}",
+        hint="change a rule so that it does not match nodes that it or another rule writes; to insert before an"
+        " operation, name its operand: relu(c := convolution(_))",
+    )
+
+
+def _fire(rule: Rule, rewriter: Rewriter) -> Iterator[tuple[Edit, tuple[fx.Node, ...]]]:
+    """Apply `rule` wherever it fits now, and yield edits with the nodes matched; nodes made wait for the next round."""
     # The candidates are a list made before the first edit, so an edit of this loop adds none to it.
     for node in node_candidates(rewriter.graph, operations_of(rule.match[0].function)):
-        if budget <= 0:
-            return
         # Constant branches stay as they are: a ReLU of a parameter is no obstacle to being affine in the input.
         if node not in rewriter.dependent or not rewriter.has(node):
             continue
         match = _first_match(rule, node, rewriter, Trail())
         if match is not None:
-            budget -= 1
-            yield rewriter.perform(rule, match)
+            yield rewriter.perform(rule, match), match.roots
 
 
 def _first_match(rule: Rule, node: fx.Node, rewriter: Rewriter, trail: Trail) -> Match | None:
-    for match in matches(rule.match, node, trail):
-        reason = _DONE if rewriter.is_done(rule, match.roots) else unmet(rule.where, match, rewriter.dependent)
-        if reason is None:
-            return match
-        trail.note(len(match.nodes), reason)
+    try:
+        for match in matches(rule.match, node, trail):
+            reason = _DONE if rewriter.is_done(rule, match.roots) else unmet(rule.where, match, rewriter.dependent)
+            if reason is None:
+                return match
+            trail.note(len(match.nodes), reason)
+    except TooManyWaysError:
+        raise RewriteError(
+            f"rule {rule.name!r} of {rule.ruleset!r} fits at {node.name} ({Place.of(node)}) in more than {MAX_WAYS:,}"
+            " ways, none of which meets its conditions so far",
+            hint="shorten the pattern: operands of add, mul, maximum and minimum match in both orders, and several"
+            " outputs match at all nodes of the graph",
+        ) from None
     return None
 
 

@@ -12,6 +12,7 @@ from torch.utils import _pytree as pytree
 
 from surgery.errors import RewriteError
 from surgery.graph import (
+    OPERATIONS,
     Builder,
     Edit,
     Graph,
@@ -19,10 +20,12 @@ from surgery.graph import (
     copy_nodes,
     depends_on_input,
     operation_name,
+    operation_of,
     refresh,
     values_read,
 )
 from surgery.graph.builder import Place
+from surgery.graph.operation import keeps_attributes
 from surgery.rewrite.expression import Call, Expression, Literal, Name, Several
 from surgery.rewrite.matching import Match
 from surgery.rewrite.ruleset import Rule
@@ -49,6 +52,15 @@ class Rewriter:
         """The node of that name, or None where it was removed."""
         return self.names.get(name)
 
+    def form(self) -> int:
+        """A digest of the nodes without their names, and of the insertions that no rule repeats."""
+        position = {node: index for index, node in enumerate(self.graph.nodes)}
+        parts = [
+            (node.target, node.meta["module_path"], map_arg((node.args, node.kwargs), position.__getitem__))
+            for node in position
+        ]
+        return hash((repr(parts), len(self._kept), len(self._inserted)))
+
     def is_done(self, rule: Rule, roots: tuple[fx.Node, ...]) -> bool:
         """True where `rule` inserted nodes after `roots` and kept them, or inserted one of `roots` itself.
 
@@ -68,7 +80,10 @@ class Rewriter:
         root = match.roots[0]
         place = Place.of(root)
         made: list[fx.Node] = []
-        values = [self._write(rule, expression, match, made) for expression in rule.rewrite]
+        values = [
+            self._write(rule, expression, old, match, made)
+            for expression, old in zip(rule.rewrite, match.roots, strict=True)
+        ]
         for old, new in zip(match.roots, values, strict=True):
             _check_replaced(rule, old, new)
         # All roots at once, because two of them may change places. `Node.replace_all_uses_with` handles one node, and
@@ -93,7 +108,7 @@ class Rewriter:
         if not rule.keeps_shape:
             try:
                 refresh(self.graph)
-            except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            except _UNWRITABLE as error:
                 raise RewriteError(
                     f"rule {rule.name!r} at {place} changes a shape, and a later node cannot work on the new one:"
                     f" {error}",
@@ -120,7 +135,9 @@ class Rewriter:
         """Recompute which nodes depend on the input; between two surveys, edits only add to that set."""
         self.dependent = depends_on_input(self.graph)
 
-    def _write(self, rule: Rule, expression: Expression, match: Match, made: list[fx.Node]) -> fx.Node:
+    def _write(
+        self, rule: Rule, expression: Expression, replaced: fx.Node, match: Match, made: list[fx.Node]
+    ) -> fx.Node:
         at = match.roots[0]
         builder = Builder(self.graph)
         builder.made = made
@@ -130,8 +147,8 @@ class Rewriter:
         try:
             # After the root, because the new nodes may read it. `inserting_after` would reverse their order.
             with self.graph.inserting_before(at.next):
-                value = _evaluate(expression, match, site)
-        except (UnsupportedError, RuntimeError, TypeError, ValueError, IndexError) as error:
+                value = _evaluate(expression, match, site, replaced)
+        except _UNWRITABLE as error:
             raise RewriteError(
                 f"rule {rule.name!r} cannot write {rule.rewrite_text!r} at {at.name} ({place}): {error}"
             ) from error
@@ -184,7 +201,12 @@ class Rewriter:
         return removed
 
 
-def _evaluate(expression: Expression, match: Match, site: Site) -> Any:
+_UNWRITABLE = (UnsupportedError, RuntimeError, TypeError, ValueError, IndexError, ArithmeticError)
+"""The errors of operations on operands and attributes that do not fit."""
+
+
+def _evaluate(expression: Expression, match: Match, site: Site, replaced: fx.Node | None = None) -> Any:
+    """The value of an expression; its outermost call keeps the attributes of the node `replaced` that it can have."""
     if isinstance(expression, Name):
         return match.bindings[expression.name]
     if isinstance(expression, Literal):
@@ -198,6 +220,10 @@ def _evaluate(expression: Expression, match: Match, site: Site) -> Any:
         if not all(isinstance(operand, fx.Node) and operand.meta["shape"] is not None for operand in operands):
             raise TypeError(f"{expression.function} takes tensors, the operands are {operands}")
         return TRANSFORMS[expression.function](site, *operands, **attributes)
+    new = OPERATIONS[expression.function]
+    old = operation_of(replaced) if replaced is not None else None
+    if replaced is not None and old is not None and keeps_attributes(old, new):
+        attributes = {key: value for key, value in replaced.kwargs.items() if key in new.attributes} | attributes
     return site.call(expression.function, operands, attributes)
 
 

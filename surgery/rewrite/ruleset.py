@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -11,25 +11,23 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from surgery.errors import RuleError, suggest
+from surgery.errors import Position, RuleError, suggest
+from surgery.rewrite.checking import parse_match, parse_rewrite
 from surgery.rewrite.conditions import Where
-from surgery.rewrite.expression import (
-    Call,
-    Expression,
-    ExpressionError,
-    Name,
-    names_bound,
-    parse_match,
-    parse_rewrite,
-)
+from surgery.rewrite.expression import Call, Expression, ExpressionError, Name, names_bound
 from surgery.rewrite.transforms import TRANSFORMS
-from surgery.toml import Location, TomlDocument, read_toml
-from surgery.validation import findings
+from surgery.toml import TomlDocument, read_toml
+from surgery.validation import findings, shown
 
 Promise = Literal["affine", "same function"]
+_Mistake = tuple[Position, str]
 
+MOST_RULES = 1000
+"""The most rules of a ruleset with those that it includes: each is tried at all nodes, in every round."""
+DEEPEST_INCLUDE = 20
+"""The longest chain of rulesets that include each other."""
 _SHOWN = 30
-"""Rules that a ruleset prints."""
+"""Rules that a ruleset prints, and mistakes that an error lists."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +125,7 @@ def load_rules(name_or_path: str | Path | RuleSet | Sequence[str | Path | RuleSe
     if isinstance(name_or_path, RuleSet):
         return name_or_path
     if isinstance(name_or_path, (str, Path)):
-        return _load(str(name_or_path), None, ())
+        return _load(str(name_or_path), None, (), {})
     rulesets = [load_rules(item) for item in name_or_path]
     if len(rulesets) == 1:
         return rulesets[0]
@@ -150,34 +148,54 @@ def shipped_rulesets() -> tuple[str, ...]:
     return tuple(sorted(item.name.removesuffix(".toml") for item in folder.iterdir() if item.name.endswith(".toml")))
 
 
-def _load(name: str, folder: Path | None, including: tuple[str, ...]) -> RuleSet:
+def _load(name: str, folder: Path | None, including: tuple[str, ...], loaded: dict[str, RuleSet]) -> RuleSet:
     path = _find(name, folder)
     if str(path) in including:
         chain = " includes ".join([*including[including.index(str(path)) :], str(path)])
         raise RuleError(f"rulesets include each other: {chain}")
+    if len(including) > DEEPEST_INCLUDE:
+        raise RuleError(f"{path}: rulesets include each other in a chain of more than {DEEPEST_INCLUDE}")
+    if str(path) in loaded:  # two rulesets may include a third one
+        return loaded[str(path)]
     document = read_toml(path)
     try:
         data = _RuleSet.model_validate(document.data)
     except ValidationError as error:
-        problems = [finding.point(document) for finding in findings(error, _RuleSet, document.data)]
-        raise RuleError("\n".join(problems)) from None
+        raise _mistakes([*_table_mistakes(error, document), *_rules(document)[1]]) from None
+    own, mistakes = _rules(document)
+    if mistakes:
+        raise _mistakes(mistakes)
     included: list[RuleSet] = []
     for index, item in enumerate(data.include):
         try:
-            included.append(_load(item, path.parent, (*including, str(path))))
+            included.append(_load(item, path.parent, (*including, str(path)), loaded))
         except RuleError as error:
             # A message that points into a file is kept: it names the innermost mistake.
             if document.path in error.message or ":" in error.message.split(" ")[0]:
                 raise
             raise RuleError(document.position(("include", index)).point(error.message), hint=error.hint) from None
-    own = [_rule(item, i, data.name, document) for i, item in enumerate(data.rule)]
-    seen: set[str] = set()
-    for index, rule in enumerate(own):
-        if rule.name in seen:
-            raise RuleError(document.position(("rule", index, "name")).point(f"a second rule called {rule.name!r}"))
-        seen.add(rule.name)
     rules = _unique([*(rule for ruleset in included for rule in ruleset.rules), *own])
-    return RuleSet(name=data.name, about=data.about, promise=data.promise, rules=rules, sources=(str(name),))
+    if len(rules) > MOST_RULES:
+        raise RuleError(f"{path}: {len(rules):,} rules with those that it includes; at most {MOST_RULES:,} are allowed")
+    loaded[str(path)] = RuleSet(
+        name=data.name, about=data.about, promise=data.promise, rules=rules, sources=(str(name),)
+    )
+    return loaded[str(path)]
+
+
+def _table_mistakes(error: ValidationError, document: TomlDocument) -> list[_Mistake]:
+    return [
+        ((document.key_position if found.on_key else document.position)(found.location), found.text)
+        for found in findings(error, _RuleSet, document.data)
+    ]
+
+
+def _mistakes(mistakes: Iterable[_Mistake]) -> RuleError:
+    """The error that reports all mistakes, in the order of the file."""
+    ordered = sorted(mistakes, key=lambda mistake: (mistake[0].line, mistake[0].column))
+    shown = [position.point(text) for position, text in ordered[:_SHOWN]]
+    more = [f"and {len(ordered) - _SHOWN} more mistakes"] if len(ordered) > _SHOWN else []
+    return RuleError("\n".join([*shown, *more]))
 
 
 def _find(name: str, folder: Path | None) -> Path:
@@ -195,23 +213,55 @@ def _unique(rules: Iterable[Rule]) -> tuple[Rule, ...]:
     return tuple({(rule.ruleset, rule.name): rule for rule in rules}.values())
 
 
-def _rule(item: _Rule, index: int, ruleset: str, document: TomlDocument) -> Rule:
-    match = _pointed(document, ("rule", index, "match"), lambda: parse_match(item.match))
-    bound = names_bound(match)
-    transforms = frozenset(TRANSFORMS)
-    rewrite = _pointed(document, ("rule", index, "rewrite"), lambda: parse_rewrite(item.rewrite, bound, transforms))
-    if len(match) != len(rewrite):
-        message = f"match has {len(match)} outputs, rewrite {len(rewrite)}"
-        raise RuleError(document.position(("rule", index, "rewrite"), offset=1).point(message))
-    if all(isinstance(new, Name) and old.label == new.name for old, new in zip(match, rewrite, strict=True)):
-        message = "the rewrite is the matched node itself, so the rule would change nothing"
-        raise RuleError(document.position(("rule", index, "rewrite"), offset=1).point(message))
+def _rules(document: TomlDocument) -> tuple[list[Rule], list[_Mistake]]:
+    """The rules of a file, and the mistakes in those whose table has the right keys and types."""
+    rules: dict[str, Rule] = {}
+    mistakes: list[_Mistake] = []
+    tables = document.data.get("rule", [])
+    if len(tables) > MOST_RULES:
+        text = f"{len(tables):,} rules; at most {MOST_RULES:,} are allowed in a ruleset"
+        return [], [(document.position(("rule", MOST_RULES)), text)]
+    for index, table in enumerate(tables if isinstance(tables, list) else []):
+        try:
+            item = _Rule.model_validate(table)
+        except ValidationError:
+            continue  # reported with the mistakes of all tables
+        if item.name in rules:
+            mistakes.append((document.position(("rule", index, "name")), f"a second rule called {item.name!r}"))
+        rule = _rule(item, index, document, mistakes)
+        if rule is not None:
+            rules[item.name] = rule
+    return list(rules.values()), mistakes
+
+
+def _rule(item: _Rule, index: int, document: TomlDocument, mistakes: list[_Mistake]) -> Rule | None:
+    """The rule of one table; None after mistakes, which are added to `mistakes`."""
+    count = len(mistakes)
+
+    def parsed(key: str, parse: Callable[[], Any]) -> Any:
+        try:
+            return parse()
+        except ExpressionError as error:
+            for found in (error, *error.others):
+                place = document.position(("rule", index, key), offset=found.column + 1)
+                mistakes.append((place, found.text))
+            return None
+
+    match = parsed("match", lambda: parse_match(item.match))
+    bound = None if match is None else names_bound(match)
+    rewrite = parsed("rewrite", lambda: parse_rewrite(item.rewrite, bound, frozenset(TRANSFORMS), match))
+    if match is not None and rewrite is not None:
+        place = document.position(("rule", index, "rewrite"), offset=1)
+        if len(match) != len(rewrite):
+            mistakes.append((place, f"match has {len(match)} outputs, rewrite {len(rewrite)}"))
+        elif all(isinstance(new, Name) and old.label == new.name for old, new in zip(match, rewrite, strict=True)):
+            mistakes.append((place, "the rewrite is the matched node itself, so the rule would change nothing"))
     if item.expect is not None and _EXPECT.fullmatch(item.expect.strip()) is None:
-        position = document.position(("rule", index, "expect"))
-        raise RuleError(position.point(f"expect is written like '>=1', '==2' or '0', not {item.expect!r}"))
+        place = document.position(("rule", index, "expect"))
+        mistakes.append((place, f"expect is written like '>=1', '==2' or '0', got {shown(item.expect)}"))
     where = Where(
         module=item.where.module,
-        shape={key: value if isinstance(value, str) else tuple(value) for key, value in item.where.shape.items()},
+        shape={key: value if isinstance(value, str) else _sizes(value) for key, value in item.where.shape.items()},
         attributes=item.where.attributes,
         data=tuple(item.where.data),
         constant=tuple(item.where.constant),
@@ -219,14 +269,16 @@ def _rule(item: _Rule, index: int, ruleset: str, document: TomlDocument) -> Rule
         shared=item.where.shared,
         private=item.where.private,
     )
-    for name in where.names():
-        if name not in bound:
-            position = document.position(("rule", index, "where"))
-            hint = suggest(name, bound) or f"match captures {', '.join(sorted(bound))}"
-            raise RuleError(position.point(f"where uses {name!r}, which match does not capture; {hint}"))
+    for name in dict.fromkeys(where.names()):
+        if bound is not None and name not in bound:
+            hint = suggest(name, bound) or f"match captures {', '.join(sorted(bound)) or 'nothing'}"
+            place = document.position(("rule", index, "where"))
+            mistakes.append((place, f"where uses {name!r}, which match does not capture; {hint}"))
+    if len(mistakes) > count:
+        return None
     return Rule(
         name=item.name,
-        ruleset=ruleset,
+        ruleset=str(document.data.get("name")),
         match=match,
         rewrite=rewrite,
         match_text=item.match,
@@ -240,12 +292,9 @@ def _rule(item: _Rule, index: int, ruleset: str, document: TomlDocument) -> Rule
     )
 
 
-def _pointed(document: TomlDocument, location: Location, parse: Any) -> Any:
-    try:
-        return parse()
-    except ExpressionError as error:
-        position = document.position(location, offset=error.column + 1)
-        raise RuleError(position.point(error.message), hint=error.hint) from None
+def _sizes(sizes: list[int | str]) -> tuple[int | str, ...]:
+    """The sizes of a condition; one "..." stands for several in a row, whose ways to share sizes would multiply."""
+    return tuple(size for size, before in zip(sizes, [None, *sizes], strict=False) if not size == before == "...")
 
 
-_EXPECT = re.compile(r"(>=|<=|==)?\s*(\d+)")
+_EXPECT = re.compile(r"(>=|<=|==)?\s*([0-9]{1,9})")

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 import surgery
 from surgery.errors import InputError, RuleError, SurgeryError
 from surgery.rewrite import shipped_rulesets
-from surgery.rewrite.expression import ExpressionError, names_bound, parse_match, parse_rewrite
+from surgery.rewrite.checking import parse_match, parse_rewrite
+from surgery.rewrite.expression import ExpressionError, names_bound
 
 GOOD = """name = "mine"
 
