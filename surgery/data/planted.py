@@ -84,7 +84,7 @@ def planted(
         fine=fields[groups:].reshape(count, -1),
         ground=_ground(stream(seed, "planted patterns"), count, math.prod(shape), pattern_amplitude),
     )
-    hierarchy = _hierarchy(groups, subclasses)
+    hierarchy = planted_hierarchy(groups, subclasses)
     train = recipe.images(stream(seed, "planted train"), train_size, shape)
     data = Dataset(
         name="planted",
@@ -155,7 +155,7 @@ def _fixed(value: float, bits: int) -> int:
     return round(255 * value * 2**bits)
 
 
-def _hierarchy(groups: int, subclasses: int) -> Hierarchy:
+def planted_hierarchy(groups: int, subclasses: int) -> Hierarchy:
     """Superclasses A, B, ... with classes A1, A2, ...; numbers instead of letters for more than 26 superclasses."""
     names = [chr(ord("A") + group) if groups <= 26 else f"{group + 1}." for group in range(groups)]
     members = {name: [f"{name}{number}" for number in range(1, subclasses + 1)] for name in names}

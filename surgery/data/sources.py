@@ -12,12 +12,14 @@ from typing import Any
 from surgery import plugins
 from surgery.data.checks import whole
 from surgery.data.dataset import Dataset
-from surgery.data.folders import folder
-from surgery.data.planted import planted
+from surgery.data.folders import folder, subfolders
+from surgery.data.planted import planted, planted_hierarchy
 from surgery.data.published import digits, published
 from surgery.data.sampling import divide
 from surgery.data.tiny_imagenet import tiny_imagenet
 from surgery.errors import InputError, SurgeryError, suggest
+from surgery.hierarchy import NAMED, named
+from surgery.hierarchy.hierarchy import numbered
 
 SOURCES: dict[str, Callable[..., Dataset]] = {
     "cifar10": partial(published, "cifar10"),
@@ -122,6 +124,24 @@ def _check_image_size(name: str, image_size: int, takes: Collection[str]) -> Non
     if "image_size" not in takes:
         hint = "omit image_size: the size of its images is its own"
         raise plugins.ArgumentError(f"{name}: takes no image_size", key="image_size", hint=hint)
+
+
+def known_classes(name: str, root: str | Path | None, parameters: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """The classes of a data set in label order, as far as they are known without loading it; None otherwise.
+
+    `root`, `parameters`: as `load` takes them.
+    """
+    if name in NAMED:
+        return named(name).class_names
+    if name == "digits":
+        return numbered(10)
+    if name == "planted":
+        sizes = [parameters.get(key, 3) for key in ("superclasses", "subclasses")]
+        small = all(isinstance(size, int) and 1 <= size <= 1000 for size in sizes)
+        return planted_hierarchy(*sizes).class_names if small else None
+    if name == "folder" and (data_root(root) / "train").is_dir():
+        return tuple(subfolders(data_root(root) / "train"))
+    return None
 
 
 def _known(name: str) -> Callable[..., Dataset]:

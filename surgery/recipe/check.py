@@ -7,15 +7,24 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from surgery.data.sources import known_classes
 from surgery.errors import InputError
 from surgery.files import existing_file
-from surgery.hierarchy import load_hierarchy
+from surgery.hierarchy import NAMED, load_hierarchy
 from surgery.recipe.document import Document
 from surgery.recipe.links import check_links
 from surgery.recipe.problems import Problem
 from surgery.recipe.schema import RecipeFile
 from surgery.rewrite import load_rules
-from surgery.stages.fields import HIERARCHY_SUFFIXES, FilePath, HierarchyFile, RuleSetName
+from surgery.stages.fields import (
+    DATA,
+    HIERARCHY_SUFFIXES,
+    FilePath,
+    HierarchyFile,
+    RuleSetName,
+    known_hierarchy,
+)
+from surgery.stages.network import DataTable
 from surgery.validation import findings
 
 Files = dict[tuple[str, Any], InputError | None]
@@ -33,6 +42,7 @@ def check(document: Document, files: Files) -> Iterator[Problem]:
             yield Problem(place=place, message=finding.message, hint=finding.hint)
     yield from check_links(document)
     yield from _check_files(document, files)
+    yield from _check_hierarchies(document, files)
     data = document.data.get("data")
     nothing_held_out = isinstance(data, dict) and data.get("validation") == 0
     for name, table in document.stages.items():
@@ -70,6 +80,31 @@ def _check_files(document: Document, files: Files) -> Iterator[Problem]:
             told = files[visited.value, marker]
             if told is not None:
                 yield Problem(place=document.place(visited.location), message=told.message, hint=told.hint)
+
+
+def _check_hierarchies(document: Document, files: Files) -> Iterator[Problem]:
+    """Known superclasses of other classes than those of the data, as far as these are known without loading."""
+    try:
+        data = DataTable.model_validate(document.data.get("data"))
+    except ValidationError:
+        return
+    classes = known_classes(data.name, data.root, data.parameters)
+    for visited in document.visited if classes is not None else ():
+        text, key = visited.value, (visited.value, "classes")
+        may_name = any(isinstance(marker, HierarchyFile) for marker in visited.markers) and isinstance(text, str)
+        if not may_name or text == DATA or text in document.stages or files.get((text, HierarchyFile())) is not None:
+            continue
+        if key not in files:
+            try:
+                known_hierarchy(text, classes or ())
+                files[key] = None
+            except InputError as error:
+                files[key] = error
+        told = files[key]
+        # A text that is neither a name nor a file is reported as a wrong reference.
+        if told is not None and (text in NAMED or text.endswith(HIERARCHY_SUFFIXES)):
+            message = f"{visited.location[-1]}: {told.message}"
+            yield Problem(place=document.place(visited.location), message=message, hint=told.hint)
 
 
 def _check_file(text: str, marker: Any) -> InputError | None:

@@ -27,7 +27,7 @@ def load_data(recipe: Recipe, *, download: bool = False) -> Dataset:
     try:
         data = recipe.data.with_hierarchy(data)
     except InputError as error:
-        problems.append(_problem(recipe, ("data", "hierarchy"), error.message, error.hint))
+        problems.append(_problem(recipe, ("data", "hierarchy"), f"hierarchy: {error.message}", error.hint))
     share, train = recipe.data.validation, len(data.train)
     if share and not len(data.validation):
         message = f"validation = {share:g} of the {train} training images rounds to no image"

@@ -73,7 +73,7 @@ MISFITS = {
     "hierarchy of the data": (
         "train_size = 90",
         'train_size = 90\nhierarchy = §"own.toml"',
-        "the hierarchy has no class 'B1'",
+        "hierarchy: the hierarchy has no class 'B1'",
         OWN.replace(', "B1"', ""),
     ),
     "fraction that rounds to no images": (
@@ -120,8 +120,30 @@ def test_a_wrong_hierarchy_file_is_found_without_the_data(load, tmp_path):
     (tmp_path / "own.toml").write_text("[superclasses]\nlow = 3\n")
     with pytest.raises(RecipeError, match=r"mine\.toml:4:13: .*own\.toml:2:1: superclass 'low' is a list"):
         load(SMALL.replace("test_size = 45", 'hierarchy = "own.toml"'))
-    with pytest.raises(RecipeError, match=r"hierarchy: unknown hierarchy 'cifar11'.*did you mean 'cifar10'"):
+    with pytest.raises(RecipeError, match=r": unknown hierarchy 'cifar11'.*did you mean 'cifar10'"):
         load(SMALL.replace("test_size = 45", 'hierarchy = "cifar11"'))
+
+
+@pytest.mark.parametrize("what", list(MISFITS)[:4])
+def test_hierarchies_of_other_classes_are_found_without_loading_the_data(load, tmp_path, monkeypatch, what):
+    monkeypatch.setattr("surgery.data.sources.load", None)
+    old, new, message, own = MISFITS[what]
+    (tmp_path / "own.toml").write_text(own)
+    with pytest.raises(RecipeError) as caught:
+        load(SMALL.replace(old, new.replace("§", ""), 1))
+    [problem] = caught.value.problems
+    assert message in str(problem)
+
+
+def test_classes_of_image_folders_are_known_without_loading_them(load, tmp_path):
+    for name in ("cat", "dog", "truck"):
+        (tmp_path / "images" / "train" / name).mkdir(parents=True)
+    (tmp_path / "own.toml").write_text('[superclasses]\nanimals = ["cat", "dog"]\nvehicles = ["car"]\n')
+    text = SMALL.replace(
+        '"planted"\ntrain_size = 90\ntest_size = 45', '"folder"\nroot = "images"\nhierarchy = "own.toml"'
+    )
+    with pytest.raises(RecipeError, match=r"mine\.toml:4:13: hierarchy: the hierarchy has no class 'truck'"):
+        load(text)
 
 
 DATA = """
@@ -143,6 +165,12 @@ def no_hierarchy():
         ("no_test", (), "split: planted 3x3 has no test images that stage natural could use"),
         ("no_test", (), "split: planted 3x3 has no test images that stage moves could use"),
         ("no_test", (("stage.net.select.on", "test"),), "no test images on which stage net could select"),
+        (
+            "no_hierarchy",
+            (("data.hierarchy", "cifar10"),),
+            "--set data.hierarchy=cifar10: hierarchy: the hierarchy has no",
+        ),
+        ("no_hierarchy", (("stage.groups.reference", "cifar10"),), "reference: the hierarchy has no class 'A1'"),
         (
             "no_hierarchy",
             (("stage.net.objective.cluster", '{ hierarchy = "data", weight = 0.1 }'),),
