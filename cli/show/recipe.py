@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import RenderableType
@@ -11,7 +12,9 @@ from rich.text import Text
 
 from surgery.attack import pixels_text
 from surgery.recipe import PreviewedStage, Recipe
+from surgery.run.forecast import Estimate
 from surgery.toml_writer import pair
+from surgery_cli.show.board import duration
 from surgery_cli.show.pieces import count, heading, table
 
 SIGNS = {"cached": Text("✓", style="green"), "will run": Text("▸", style="cyan")}
@@ -34,23 +37,36 @@ def sound_view(file: str, recipe: Recipe) -> Iterator[RenderableType]:
 
 
 def preview_dict(
-    recipe: Recipe, preview: Sequence[PreviewedStage], *, folder: str, data_missing: str | None
+    recipe: Recipe,
+    preview: Sequence[PreviewedStage],
+    times: Mapping[str, Estimate],
+    *,
+    folder: str,
+    data_missing: str | None,
 ) -> dict[str, Any]:
-    """A preview as plain values. `data_missing`: why the data cannot be loaded, or None."""
+    """A preview as plain values.
+
+    `times`: the estimates, by the names of stages. `data_missing`: why the data cannot be loaded, or None.
+    """
     return {
         "recipe": recipe.name,
         "source": recipe.source,
         "folder": folder,
         "data": {"name": recipe.data.name, "missing": data_missing},
-        "stages": [stage.as_json() for stage in preview],
+        "stages": [
+            {**stage.as_json(), "time": asdict(times[stage.name]) if stage.name in times else None} for stage in preview
+        ],
         "passes": _passes(preview),
     }
 
 
 def preview_view(
-    recipe: Recipe, preview: Sequence[PreviewedStage], *, folder: str, verbose: bool
+    recipe: Recipe, preview: Sequence[PreviewedStage], times: Mapping[str, Estimate], *, folder: str, verbose: bool
 ) -> Iterator[RenderableType]:
-    """A row for each stage, and below it the parameters that the recipe sets; all of them if `verbose`."""
+    """A row for each stage, and below it the parameters that the recipe sets; all of them if `verbose`.
+
+    `times`: the estimates, by the names of stages.
+    """
     runs = [stage for stage in preview if stage.state == "will run"]
     yield heading(recipe.name, f"{recipe.source}, in {folder}")
     if recipe.description:
@@ -63,15 +79,25 @@ def preview_view(
             Text(stage.kind, style="dim"),
             _reads(stage.inputs),
             amount(stage.passes) if stage.passes else "",
+            f"~{duration(times[stage.name].seconds)}" if stage.name in times else "",
             Text(stage.why, style="dim" if stage.state == "cached" else ""),
         )
         for stage in preview
     ]
-    yield table(rows, head=("", "stage", "kind", "reads", "images", "why"), right=(4,))
+    yield table(rows, head=("", "stage", "kind", "reads", "images", "time", "why"), right=(4, 5))
     yield from _settings(recipe, preview, verbose=verbose)
     total = _passes(runs)
     cost = "" if not total else f"; about {amount(total)} images forward and back"
+    unknown = len(runs) - len(times)
+    if times and not unknown:
+        cost += f", about {duration(sum(time.seconds for time in times.values()))}"
     yield Text(f"\n{len(runs)} of {count(len(preview), 'stage')} will run{cost}.", style="bold")
+    bases = list(dict.fromkeys(time.basis for time in times.values()))
+    shown = bases if verbose else bases[:2]
+    words = [*shown, *([f"{len(bases) - len(shown)} more (--verbose)"] if len(bases) > len(shown) else [])]
+    words += [f"unknown for {count(unknown, 'stage')} (--time measures networks)"] if unknown else []
+    if words:
+        yield Text(f"Times: {'; '.join(words)}.", style="dim")
 
 
 def amount(number: int) -> str:
