@@ -15,12 +15,11 @@ from rich.text import Text
 
 from surgery.errors import SurgeryError
 from surgery.graph import Edit, Graph, computing, operation_name
-from surgery.graph.views.text import number_text
 from surgery.linear import AffineCertificate, Comparison, Offender
 from surgery.rewrite import NearMiss, Plan
 from surgery_cli.loading import Opened
 from surgery_cli.show.certificate import certificate_dict, certificate_view, offenders_view
-from surgery_cli.show.pieces import change, count, heading, kind_style, shape, table
+from surgery_cli.show.pieces import change, count, heading, kind_style, numbers_text, shape, table
 
 NEAR_MISSES = 8
 """Groups of near misses printed unless all are asked for."""
@@ -119,9 +118,7 @@ def model_view(opened: Opened) -> Iterator[RenderableType]:
     line = Text(graph.model_name, style="bold")
     line.append(f"  {opened.source}", style="not bold")
     yield line
-    sizes = f"{count(facts['operations'], 'operation')}, {number_text(facts['parameters'])} parameters"
-    if facts["buffers"]:
-        sizes += f", {number_text(facts['buffers'])} numbers in buffers"
+    sizes = ", ".join((count(facts["operations"], "operation"), numbers_text(facts["parameters"], facts["buffers"])))
     yield Text(f"  input {shape(graph.input_shape)}, {sizes}, {RUNGS.get(graph.rung, graph.rung)}")
 
 

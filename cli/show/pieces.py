@@ -10,6 +10,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from surgery.graph.views.text import number_text
+
 KIND_STYLES = {
     "convolution": "cyan",
     "matrix_product": "blue",
@@ -64,6 +66,12 @@ def kind_style(kind: str) -> str:
 def count(number: int, noun: str) -> str:
     """`1 edit`, `2 edits`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def numbers_text(parameters: int, buffers: int) -> str:
+    """`11.2 M parameters, 9.6 k in buffers`; without what there is none of."""
+    learned = f"{number_text(parameters)} parameter{'s' * (parameters != 1)}" if parameters else ""
+    return ", ".join(part for part in (learned, f"{number_text(buffers)} in buffers" if buffers else "") if part)
 
 
 def change(before: int, after: int) -> tuple[str, str, Text]:

@@ -10,7 +10,7 @@ from rich.tree import Tree
 
 from surgery.graph import Graph
 from surgery.graph.views.text import Line, ModuleTree, lines, module_tree, number_text
-from surgery_cli.show.pieces import count, kind_style, table
+from surgery_cli.show.pieces import count, kind_style, numbers_text, table
 
 
 def tree_view(graph: Graph, *, depth: int | None, verbose: bool) -> Tree:
@@ -23,14 +23,14 @@ def tree_view(graph: Graph, *, depth: int | None, verbose: bool) -> Tree:
 
 def table_view(graph: Graph, *, verbose: bool) -> RenderableType:
     """One row for each operation; `verbose` adds where it comes from."""
-    head = ["name", "operation", "shape", "weights", "attributes", "rule"]
+    head = ["name", "operation", "shape", "parameters", "buffers", "attributes", "rule"]
     more = ["dtype", "module", "source"] if verbose else []
-    return table([_row(line, verbose=verbose) for line in lines(graph)], right=(3,), head=[*head, *more])
+    return table([_row(line, verbose=verbose) for line in lines(graph)], right=(3, 4), head=[*head, *more])
 
 
 def _row(line: Line, *, verbose: bool) -> list[RenderableType]:
-    weights = number_text(line.parameters) if line.parameters else ""
-    row = [line.name, _operation(line), line.shape, weights, line.attributes, Text(line.rule or "", style="green")]
+    counts = [number_text(count) if count else "" for count in (line.parameters, line.buffers)]
+    row = [line.name, _operation(line), line.shape, *counts, line.attributes, Text(line.rule or "", style="green")]
     source = f"{line.file}:{line.line}" if line.file else ""
     return [*row, line.dtype, line.module_path, source] if verbose else row
 
@@ -59,8 +59,8 @@ def _add(branch: Tree, part: Line | ModuleTree, inside: ModuleTree, *, depth: in
 
 def _title(module: ModuleTree) -> Text:
     inside = list(module.walk())
-    weights = sum(line.parameters for line in inside)
-    facts = count(len(inside), "operation") + (f", {number_text(weights)} weights" if weights else "")
+    numbers = numbers_text(sum(line.parameters for line in inside), sum(line.buffers for line in inside))
+    facts = count(len(inside), "operation") + (f", {numbers}" if numbers else "")
     return Text(module.name, style="bold").append(f"  {facts}", style="not bold dim")
 
 
@@ -69,8 +69,8 @@ def _line(line: Line, inside: ModuleTree) -> Text:
     module = line.module_path.removeprefix(inside.path).removeprefix(".")
     result = Text().append(f"{module}  " if module else "", style="bold").append_text(_operation(line))
     result.append(f"  {line.shape}")
-    weights = f"{number_text(line.parameters)} weights" if line.parameters else ""
-    result.append("".join(f"  {detail}" for detail in (line.attributes, weights) if detail), style="dim")
+    numbers = numbers_text(line.parameters, line.buffers)
+    result.append("".join(f"  {detail}" for detail in (line.attributes, numbers) if detail), style="dim")
     if line.rule:
         result.append(f"  by {line.rule}", style="green")
     return result
@@ -85,6 +85,14 @@ def _signature(part: Line | ModuleTree) -> object:
     if isinstance(part, Line):
         return part.name
     return tuple(
-        (line.operation, line.shape, line.attributes, line.parameters, line.rule, line.module_path[len(part.path) :])
+        (
+            line.operation,
+            line.shape,
+            line.attributes,
+            line.parameters,
+            line.buffers,
+            line.rule,
+            line.module_path[len(part.path) :],
+        )
         for line in part.walk()
     )

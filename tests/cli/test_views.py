@@ -35,7 +35,7 @@ def test_tree_shows_modules_with_shapes_and_operations() -> None:
     conv = next(line for line in lines if "conv1  conv2d" in line)
     assert "(N, 4, 32, 32)" in conv
     assert "kernel_size=3" in conv
-    assert "108 weights" in conv
+    assert "108 parameters" in conv
 
 
 def test_tree_folds_what_repeats_and_unfolds_it_on_request() -> None:

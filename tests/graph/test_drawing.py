@@ -63,6 +63,7 @@ def row(name: str, *reads: str, kind: str = "") -> Line:
         dtype="",
         attributes="",
         parameters=0,
+        buffers=0,
         parameter_names=(),
         reads=reads,
         rule=None,

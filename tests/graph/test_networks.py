@@ -94,7 +94,7 @@ def test_network_of_a_rewritten_graph_names_the_rule(graph: Graph) -> None:
 def test_parameters_of_a_node_are_counted(graph: Graph) -> None:
     nodes = {node.name: node for node in computing(graph)}
     assert tensor_names(nodes["mul"]) == ("scale",)
-    counts = {line.name: line.parameters for line in lines(graph)}
-    assert counts[nodes["norm"].name] == 4 * 4
-    assert counts[nodes["conv"].name] == 4 * 3 * 9 + 4
-    assert counts[nodes["add"].name] == 0
+    counts = {line.name: (line.parameters, line.buffers) for line in lines(graph)}
+    assert counts[nodes["norm"].name] == (2 * 4, 2 * 4), "weight and bias are learned, mean and variance are buffers"
+    assert counts[nodes["conv"].name] == (4 * 3 * 9 + 4, 0)
+    assert counts[nodes["add"].name] == (0, 0)

@@ -278,7 +278,8 @@ def _box(scene: _Scene, row: int) -> str:
 
 def _hint(line: Line) -> str:
     """The text that a pointer resting on a box shows."""
-    numbers = f"{number_text(line.parameters)} numbers in {', '.join(line.parameter_names)}" if line.parameters else ""
+    count = line.parameters + line.buffers
+    numbers = f"{number_text(count)} numbers in {', '.join(line.parameter_names)}" if count else ""
     position = f"{line.file}:{line.line}" if line.file else ""
     rule = f"made by rule {line.rule}" if line.rule else ""
     return "\n".join(part for part in (line.name, line.dtype, numbers, position, rule) if part)

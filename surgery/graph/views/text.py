@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import fx
 
 from surgery.graph.nodes import (
@@ -31,8 +32,8 @@ class Line:
     """The description of one node, as text.
 
     `shape` is text like `(N, 64, 8, 8)`, empty for any other value; `attributes` are those that differ from the
-    vocabulary's defaults, with one number where all dimensions agree; `parameters` counts the numbers in the tensors
-    called `parameter_names`; `reads` names the other nodes read, each once.
+    vocabulary's defaults, with one number where all dimensions agree; `parameters` and `buffers` count the numbers in
+    the tensors called `parameter_names`, learned ones and others; `reads` names the other nodes read, each once.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Line:
     dtype: str
     attributes: str
     parameters: int
+    buffers: int
     parameter_names: tuple[str, ...]
     reads: tuple[str, ...]
     rule: str | None
@@ -85,6 +87,8 @@ def lines(graph: Described) -> tuple[Line, ...]:
 
 def _line(graph: Described, node: fx.Node) -> Line:
     meta, names = node.meta, tensor_names(node)
+    tensors = [attribute(graph, name) for name in names]
+    learned = [tensor for tensor in tensors if isinstance(tensor, torch.nn.Parameter)]
     return Line(
         name=node.name,
         operation=operation_name(node),
@@ -92,7 +96,8 @@ def _line(graph: Described, node: fx.Node) -> Line:
         shape=node_shape(node),
         dtype=value_text(_result(node).meta["dtype"]) if _result(node).meta["dtype"] else "",
         attributes=attributes_text(node),
-        parameters=sum(attribute(graph, name).numel() for name in names),
+        parameters=sum(tensor.numel() for tensor in learned),
+        buffers=sum(tensor.numel() for tensor in tensors) - sum(tensor.numel() for tensor in learned),
         parameter_names=names,
         reads=tuple(source.name for source in node.all_input_nodes if source.op != "get_attr"),
         rule=meta["rule"],
