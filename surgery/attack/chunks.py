@@ -95,7 +95,7 @@ class Runner:
                     self.chunks.save(key, chunk)
             shape = (part.stop - part.start, columns + 1)
             if chunk.shape != shape:
-                raise InputError(f"the kept chunk {key!r} has shape {tuple(chunk.shape)}; {shape} is expected")
+                raise InputError(f"the kept chunk {key!r}: expected the shape {shape}, got {tuple(chunk.shape)}")
             results.append(chunk)
             if self.progress is not None and rounds:
                 self.progress(number * count + part.stop, rounds * count)
@@ -116,7 +116,7 @@ def runner_of(
 ) -> Iterator[Runner]:
     """Check that model, data and attacks fit, and hold the model in evaluation mode; see `evaluate` for the errors."""
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise InputError(f"batch_size is {batch_size!r}; a whole number of at least 1 is expected")
+        raise InputError(f"batch_size: expected a whole number of at least 1, got {batch_size!r}")
     images, labels = images_and_labels(data)
     attacks = tuple(attacks)
     if device is not None and torch.device(device) != home_of(model, images)[0]:

@@ -37,7 +37,7 @@ class Engine:
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             hint = suggest(str(self.precision), PRECISIONS)
-            raise InputError(f"precision is {self.precision!r}; {', '.join(PRECISIONS)} are expected", hint=hint)
+            raise InputError(f"expected a precision of {', '.join(PRECISIONS)}, got {self.precision!r}", hint=hint)
 
 
 PLAIN = Engine(precision="float32", fold=False, channels_last=False)

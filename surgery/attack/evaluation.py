@@ -113,7 +113,9 @@ def perturb(
     """
     check_attack(attack, what="the attack")
     if targets is None and getattr(attack, "targeted", False):
-        raise InputError("a targeted attack goes with targets")
+        raise InputError(
+            "the attack is targeted: expected targets, one class for each image, got none", hint="targets=..."
+        )
     if targets is not None and not (getattr(attack, "targeted", True) and accepts_targets(attack)):
         raise InputError("targets need a targeted attack", hint="as pgd(..., targeted=True) makes it")
     for what, given in (("targets", targets), ("ids", ids)):

@@ -86,12 +86,12 @@ def check_attack(attack: Any, *, what: str) -> None:
     """Raise InputError, calling the value `what`, if it is no attack."""
     if isinstance(attack, type) or not callable(attack) or getattr(attack, "norm", None) not in NORMS:
         raise InputError(
-            f"{what} is {_type_of(attack)}, not an attack: a callable with norm and epsilon is expected",
+            f"{what}: expected an attack, a callable with norm and epsilon, got {_type_of(attack)}",
             hint=f"pgd(...) makes an attack; norms are {', '.join(NORMS)}",
         )
     epsilon = getattr(attack, "epsilon", None)
     if isinstance(epsilon, bool) or not isinstance(epsilon, (int, float)) or not 0 <= epsilon < math.inf:
-        raise InputError(f"{what}: epsilon is {epsilon!r}; a finite number of at least 0 is expected")
+        raise InputError(f"{what}: epsilon: expected a finite number of at least 0, got {epsilon!r}")
 
 
 def accepts_targets(attack: AttackProtocol) -> bool:

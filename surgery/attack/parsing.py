@@ -22,9 +22,9 @@ def pixels(value: str | float | int, *, what: str = "epsilon") -> float:
     """
     number = _number(value, what)
     if not math.isfinite(number):
-        raise InputError(f"{what} is {value!r}; a finite number is expected")
+        raise InputError(f"{what}: expected a finite number, got {value!r}")
     if number < 0:
-        raise InputError(f"{what} is {value!r}; it cannot be negative")
+        raise InputError(f"{what}: expected a number of at least 0, got {value!r}")
     return number
 
 
@@ -51,4 +51,4 @@ def _number(value: str | float | int, what: str) -> float:
         pass
     if isinstance(value, str) and value.strip().lower() in ("nan", "inf", "-inf", "infinity", "-infinity"):
         return float(value)
-    raise InputError(f"{what} is {value!r}; a number or a fraction is expected", hint='as in 0.03 or "8/255"')
+    raise InputError(f"{what}: expected a number or a fraction, got {value!r}", hint='as in 0.03 or "8/255"')

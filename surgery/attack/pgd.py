@@ -77,10 +77,10 @@ class Attack:
                 raise InputError(f"{what} {value!r} is unknown", hint=hint)
         for what, count in (("steps", self.steps), ("restarts", self.restarts)):
             if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-                raise InputError(f"{what} is {count!r}; a whole number of at least 1 is expected")
+                raise InputError(f"{what}: expected a whole number of at least 1, got {count!r}")
         for what, flag in (("targeted", self.targeted), ("early_stop", self.early_stop)):
             if not isinstance(flag, bool):
-                raise InputError(f"{what} is {flag!r}; true or false is expected")
+                raise InputError(f"{what}: expected true or false, got {flag!r}")
         for what, value in (("epsilon", self.epsilon), ("step_size", self.step_size)):
             _check_size(what, value, self.norm)
         _check_sparsity(self.sparsity, self.norm)
@@ -294,10 +294,10 @@ def _check_size(what: str, value: float, norm: str) -> None:
 def _check_sparsity(sparsity: float | None, norm: str) -> None:
     if norm != "L1":
         if sparsity is not None:
-            raise InputError(f"sparsity goes with the norm L1, not {norm}")
+            raise InputError(f"expected no sparsity for the norm {norm}: only L1 has one", hint="omit sparsity")
         return
     if isinstance(sparsity, bool) or not isinstance(sparsity, (int, float)) or not 0 < sparsity <= 1:
         raise InputError(
-            f"sparsity is {sparsity!r}; an attack in L1 needs the share of the pixels that a step moves, in (0, 1]",
+            f"expected a sparsity for L1, the share of the pixels that a step moves, in (0, 1], got {sparsity!r}",
             hint="0.01 moves the top percentile",
         )

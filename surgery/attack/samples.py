@@ -42,15 +42,15 @@ def images_and_labels(data: Data) -> tuple[Tensor, Tensor]:
         return images_and_labels(_read(data))
     if not isinstance(data, (tuple, list)) or len(data) != 2 or not all(isinstance(item, Tensor) for item in data):
         raise InputError(
-            f"data is {type(data).__name__}; expected a pair of tensors (images and labels), a Split, a Dataset, or a"
-            " data set or DataLoader of torch"
+            "data: expected a pair of tensors (images and labels), a Split, a Dataset, or a data set or DataLoader of"
+            f" torch, got {type(data).__name__}"
         )
     images, labels = data
     _check_images(images)
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
-        raise InputError(f"labels are whole numbers; got {labels.dtype}")
+        raise InputError(f"expected labels that are whole numbers, got {labels.dtype}")
     if labels.shape != (len(images),):
-        raise InputError(f"labels are one for each of the {len(images)} images; got shape {tuple(labels.shape)}")
+        raise InputError(f"expected a label for each of the {len(images)} images, got shape {tuple(labels.shape)}")
     if int(labels.min()) < 0:
         where = int((labels < 0).nonzero()[0])
         raise InputError(f"image {where} has label {int(labels[where])}; labels count from 0")
@@ -97,20 +97,20 @@ def as_floats(images: Tensor) -> Tensor:
 
 def _check_images(images: Tensor) -> None:
     if images.dim() < 2 or not len(images):
-        raise InputError(f"images have shape {tuple(images.shape)}; (n, channels, height, width) is expected")
+        raise InputError(f"expected images of shape (n, channels, height, width), got {tuple(images.shape)}")
     if images.dtype == torch.uint8:
         return
     if not images.is_floating_point():
-        raise InputError(f"images are floating in [0, 1], or uint8; got {images.dtype}")
+        raise InputError(f"expected images that are uint8, or floating in [0, 1], got {images.dtype}")
     smallest, largest = float(images.min()), float(images.max())
     if smallest != smallest:
         raise InputError("some pixels are not a number")
     if largest > 1:
         raise InputError(
-            f"pixels run from 0 to 1, but the largest is {largest:g}",
+            f"expected pixels from 0 to 1, got up to {largest:g}",
             hint="divide by 255, or give uint8 images" if largest > 2 else "normalization is a layer of the model",
         )
     if smallest < 0:
         raise InputError(
-            f"pixels run from 0 to 1, but the smallest is {smallest:g}", hint="normalization is a layer of the model"
+            f"expected pixels from 0 to 1, got down to {smallest:g}", hint="normalization is a layer of the model"
         )

@@ -59,7 +59,7 @@ def attack_maker(kind: str, *, where: str = "attack") -> Callable[..., Any]:
             return KINDS[kind]
         known = [*KINDS, *plugins.registered(GROUP)]
         raise InputError(
-            f"{where}: kind is {kind!r}, which is no attack",
+            f"{where}: unknown attack {kind!r}",
             hint=suggest(str(kind), known) or f"known are {', '.join(known)} and package.module:name",
         )
     try:
@@ -67,9 +67,7 @@ def attack_maker(kind: str, *, where: str = "attack") -> Callable[..., Any]:
     except InputError as error:
         raise InputError(f"{where}: {error.message}", hint=error.hint) from error
     if not callable(make):
-        raise InputError(
-            f"{where}: {reference} is {type(make).__name__}; a function that returns an attack is expected"
-        )
+        raise InputError(f"{where}: {reference}: expected a function that returns an attack, got {type(make).__name__}")
     return make
 
 

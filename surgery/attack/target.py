@@ -74,9 +74,9 @@ def prepare(model: nn.Module, examples: Tensor, *, engine: Engine, gradients: bo
         reason = str(error).splitlines()[0]
         raise InputError(f"{name} refuses images of shape {tuple(examples.shape)}: {reason}") from error
     if not isinstance(logits, Tensor):
-        raise InputError(f"{name} returns {type(logits).__name__}; logits (batch, classes) are expected")
+        raise InputError(f"{name}: expected logits (batch, classes), got {type(logits).__name__}")
     if logits.dim() != 2 or logits.shape[1] < 2:
-        raise InputError(f"the model's outputs have shape {tuple(logits.shape)}; (batch, classes) is expected")
+        raise InputError(f"{name}: expected outputs of shape (batch, classes), got {tuple(logits.shape)}")
     if not bool(logits.isfinite().all()):
         raise InputError(f"{name} returns logits that are not finite")
     if gradients and (

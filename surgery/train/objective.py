@@ -183,7 +183,7 @@ class Objective:
     def __post_init__(self) -> None:
         if self.kind not in METHODS:
             hint = suggest(str(self.kind), METHODS) or f"known objectives are {', '.join(METHODS)}"
-            raise InputError(f"{self.kind!r} is no objective", hint=hint)
+            raise InputError(f"unknown objective {self.kind!r}", hint=hint)
         if not self.method.adversarial and self.attack is not None:
             raise InputError(f"{self.kind} training has no attack", hint="kind = 'pgd' trains on attacked images")
         if self.method.adversarial:

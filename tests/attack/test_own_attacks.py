@@ -333,11 +333,14 @@ def test_what_is_no_image_is_refused(model, images, labels, function, message):
 @pytest.mark.parametrize(
     ("attack", "message"),
     [
-        (SignSteps, "attack 'own' is SignSteps, not an attack"),
-        (lambda target, images, labels, generator: images, "not an attack: a callable with norm"),
-        (SignSteps(epsilon=0.1, steps=1, norm="Linfinity"), "SignSteps, not an attack"),
-        (SignSteps(epsilon="8/255", steps=1), "attack 'own': epsilon is '8/255'; a finite number"),
-        (SignSteps(epsilon=float("inf"), steps=1), "epsilon is inf"),
+        (SignSteps, "attack 'own': expected an attack, .* got SignSteps"),
+        (lambda target, images, labels, generator: images, "expected an attack, a callable with norm"),
+        (SignSteps(epsilon=0.1, steps=1, norm="Linfinity"), "expected an attack, .* got SignSteps"),
+        (
+            SignSteps(epsilon="8/255", steps=1),
+            "attack 'own': epsilon: expected a finite number of at least 0, got '8/255'",
+        ),
+        (SignSteps(epsilon=float("inf"), steps=1), "epsilon: expected a finite number of at least 0, got inf"),
         (SignSteps(epsilon=8, steps=1), r"epsilon 8 allows any image(.|\n)*write 8/255"),
         (SignSteps(epsilon=0.1, steps=1, loss="dlr"), None),
     ],

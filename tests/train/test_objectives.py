@@ -228,7 +228,7 @@ def test_the_attack_sees_the_weights_as_they_are(smooth, images, attack):
 
 
 WRONG = {
-    "an unknown kind": ({"kind": "trade"}, "'trade' is no objective(.|\n)*did you mean 'trades'"),
+    "an unknown kind": ({"kind": "trade"}, "unknown objective 'trade'(.|\n)*did you mean 'trades'"),
     "an attack for standard training": ({"kind": "standard"}, "standard training has no attack"),
     "no attack": ({"attack": None}, "'pgd' needs an attack"),
     "no beta": ({"kind": "trades"}, "'trades' needs beta"),
