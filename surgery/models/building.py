@@ -20,7 +20,7 @@ _REFUSED = {
     *("weights", "weights_backbone", "progress"),
     *("pretrained", "pretrained_backbone", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir"),
 }
-_COUNTS = ("num_classes", "width", *CHANNELS, "input_size")
+_COUNTS = ("num_classes", "width", *CHANNELS, "input_size", "input_width")
 
 
 def build_known(

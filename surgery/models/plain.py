@@ -97,12 +97,17 @@ def _stage(in_channels: int, channels: int) -> list[nn.Module]:
 
 
 class Linear(nn.Module):
-    """The linear model of Table 1: F(x) = W^T x + b on images of `input_size` x `input_size`, channel by channel."""
+    """The linear model of Table 1: F(x) = W^T x + b, channel by channel.
 
-    def __init__(self, *, num_classes: int = 10, in_channels: int = 3, input_size: int = 32) -> None:
+    Images are `input_size` pixels high and `input_width` wide, which is `input_size` by default.
+    """
+
+    def __init__(
+        self, *, num_classes: int = 10, in_channels: int = 3, input_size: int = 32, input_width: int | None = None
+    ) -> None:
         super().__init__()
-        self.linear = nn.Linear(in_channels * input_size**2, num_classes)
+        self.linear = nn.Linear(in_channels * input_size * (input_width or input_size), num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(batch, in_channels, input_size, input_size) to logits (batch, num_classes)."""
+        """(batch, in_channels, input_size, input_width) to logits (batch, num_classes)."""
         return self.linear(torch.flatten(x, 1))

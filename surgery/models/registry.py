@@ -69,7 +69,7 @@ _PUBLISHED: dict[str, Callable[[str, str], Published]] = {
 GROUP = "surgery.architectures"
 """The entry-point group in which installed packages register architectures."""
 
-PROVIDED = ("num_classes", *CHANNELS, "input_size")
+PROVIDED = ("num_classes", *CHANNELS, "input_size", "input_width")
 """Arguments that follow from the data: a recipe passes each that the architecture takes."""
 
 

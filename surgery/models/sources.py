@@ -53,7 +53,7 @@ class Architecture:
         channels, height, width = self.input_shape
         stem = arguments.get("stem")
         size = first_whole(SIZES) or (self.stem_sizes.get(stem) if isinstance(stem, str) else None)
-        return (first_whole(CHANNELS) or channels, size or height, size or width)
+        return (first_whole(CHANNELS) or channels, size or height, first_whole(("input_width",)) or size or width)
 
 
 def from_torchvision(name: str) -> Architecture:

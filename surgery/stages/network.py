@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar
@@ -166,9 +166,11 @@ def _as_refusal(check: Callable[[], None]) -> None:
 
 def network_arguments(table: NetworkTable, data: Dataset) -> dict[str, Any]:
     """The arguments of a network for `data`: those of the table, and channels, size and classes of the images."""
-    channels, size, _ = data.input_shape
+    channels, height, width = data.input_shape
     takes = inspect.signature(find(table.architecture).builder).parameters
-    fitting: Mapping[str, int] = {"in_channels": channels, "in_chans": channels, "input_size": size}
+    fitting: dict[str, int] = {"in_channels": channels, "in_chans": channels, "input_size": height}
+    if width != height:
+        fitting["input_width"] = width
     # torchvision's and timm's builders take it among their **kwargs; a user's function may have no use for it.
     counts = user_reference(table.architecture) is None or "num_classes" in takes
     normalize = {} if table.normalize is None else {"normalize": table.normalize.model_dump(mode="json")}

@@ -168,6 +168,7 @@ def test_default_input_shape(name: str, shape: tuple[int, int, int]) -> None:
         ("resnet18", {"stem": "stl"}, (3, 96, 96)),
         ("resnet50", {"stem": "cifar", "in_channels": 1}, (1, 32, 32)),
         ("linear", {"input_size": 16, "in_channels": 1}, (1, 16, 16)),
+        ("linear", {"input_size": 8, "input_width": 12}, (3, 8, 12)),
         ("timm:resnet18", {"in_chans": 4}, (4, 224, 224)),
         ("torchvision:vit_b_16", {"image_size": 64}, (3, 64, 64)),
     ],
