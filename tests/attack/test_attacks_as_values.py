@@ -58,7 +58,7 @@ def test_what_is_no_size_is_refused(written):
     ],
 )
 def test_sizes_are_finite_and_not_negative(written, why):
-    with pytest.raises(InputError, match=f"step_size is .*{why}"):
+    with pytest.raises(InputError, match=f"step_size: .*{why}"):
         pixels(written, what="step_size")
 
 
