@@ -1,4 +1,4 @@
-"""`surgery results`: list, show, compare and export the content of stores."""
+"""`surgery results`: list, show, compare, check and export the content of stores."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ results = typer.Typer(name="results", rich_markup_mode=None)
 
 @results.callback(invoke_without_command=True)
 def _results(context: typer.Context) -> None:
-    """List, show, compare and export the results of runs.
+    """List, show, compare, check and export the results of runs.
 
     \b
     surgery results ls runs/first
     surgery results show runs/first linear
     surgery results compare runs/first runs/second
+    surgery results check runs/first
     surgery results export runs/first --csv -o tables
     """
     if context.invoked_subcommand is None:
@@ -100,24 +101,62 @@ def compare(
     as_json: options.AsJson = False,
     debug: options.Debug = False,
 ) -> int:
-    """Compare two stores: groups, variables, attributes and provenance.
+    """Compare two runs: parameters, accuracies with paired tests, and all results.
 
-    The exit code is 0 if the results are the same, 1 if not. Differences of provenance and of times are shown, but do
-    not count: they exist between any two runs.
+    Where both runs attacked the same images in groups of the same name, the accuracies are compared image by image with
+    McNemar's exact test. The exit code is 0 if the results are the same, 1 if not. Differences of provenance and of
+    times are shown, but do not count: they exist between any two runs.
 
     \b
     surgery results compare runs/first runs/second
     surgery results compare A.h5 B.h5 --json
     """
     out = Output(as_json=as_json, debug=debug)
-    from surgery import store
-    from surgery_cli.show import results as view
-
     with out.working("comparing"):
+        from surgery import store
+        from surgery.run import changed_parameters, paired_accuracies
+        from surgery_cli.show import comparison as view
+
         found = store.compare(first, second)
-    out.data(view.comparison_dict(found))
-    out.show(*view.comparison_view(found, first, second))
+        accuracies, parameters = paired_accuracies(first, second), changed_parameters(first, second)
+    out.data(view.comparison_dict(found, accuracies, parameters))
+    out.show(*view.comparison_view(found, accuracies, parameters, first=first, second=second))
     return ExitCode.DONE if found.same else ExitCode.FAILED
+
+
+@results.command("check", cls=Command)
+def check(
+    path: Store = Path(),
+    remove: Annotated[
+        bool,
+        typer.Option(
+            "--remove-damaged", help="Remove damaged groups, so that surgery run computes their stages again."
+        ),
+    ] = False,
+    as_json: options.AsJson = False,
+    debug: options.Debug = False,
+) -> int:
+    """Compare a store, and the files of a run folder, with the digests that were written with them.
+
+    The exit code is 0 if nothing is damaged, 1 if something is.
+
+    \b
+    surgery results check runs/first
+    surgery results check W.h5 --json
+    """
+    out = Output(as_json=as_json, debug=debug)
+    with out.working("reading"):
+        from surgery.store import check_store, remove_groups
+        from surgery_cli.show import checked as view
+
+        groups = check_store(path)
+        damaged = [item.name for item in groups if item.state == "damaged"]
+        if damaged and remove:
+            remove_groups(path, damaged)
+        files = view.files_of(path, groups=groups, removed=remove)
+    out.data(view.checked_dict(groups, files, removed=damaged if remove else []))
+    out.show(*view.checked_view(groups, files, removed=damaged if remove else []))
+    return ExitCode.FAILED if damaged or any(item.state != "intact" for item in files) else ExitCode.DONE
 
 
 results.command("export", cls=Command)(export)

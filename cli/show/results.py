@@ -1,12 +1,10 @@
-"""The views of `surgery results`: groups, variables and comparisons of stores."""
+"""The views of `surgery results`: groups and variables of stores."""
 
 from __future__ import annotations
 
 import itertools
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
-from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
@@ -15,16 +13,19 @@ from rich.console import RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
-from surgery.store import Comparison, Group, GroupSummary, Variable
+from surgery.store import Group, GroupSummary, Variable
 from surgery_cli.console import WIDE, console
 from surgery_cli.show.matrix import Order, Surface, matrix_view
-from surgery_cli.show.pieces import count, heading, shape, table
+from surgery_cli.show.pieces import heading, shape, table
 
 ENTRIES = 12
 """The most entries of an array in one line."""
 
 LETTERS = 72
 """The most characters of these entries."""
+
+ROWS = 20
+"""The most rows of a table of names without --verbose."""
 
 
 def summary_dict(summary: GroupSummary) -> dict[str, Any]:
@@ -89,12 +90,18 @@ def group_view(group: Group, where: Surface) -> Iterator[RenderableType]:
     if group.attributes:
         yield table([(Text(name, style="dim"), str(value)) for name, value in group.attributes.items()])
     rows = [
-        (Text(item.name, style="cyan"), ", ".join(item.dimensions), shape(item.data.shape), _gist(item), item.long_name)
+        (
+            Text(item.name, style="cyan"),
+            ", ".join(item.dimensions),
+            shape(item.data.shape),
+            _gist(group, item),
+            item.long_name,
+        )
         for item in group.variables
     ]
     yield table(rows, head=("variable", "dimensions", "shape", "values", "what"))
     for item in group.variables:
-        if class_labels(group, item) is not None:
+        if class_labels(group, item) is not None or _named_axes(group, item) is not None:
             yield from variable_view(group, item, where)
     if group.provenance:
         yield heading("provenance")
@@ -113,6 +120,10 @@ def variable_view(group: Group, variable: Variable, where: Surface) -> Iterator[
     labels = class_labels(group, variable)
     if labels is not None:
         yield from matrix_view(np.asarray(variable.data, dtype=np.float64), labels, where)
+        return
+    named = _named_axes(group, variable)
+    if named is not None:
+        yield from _named_table(variable, named, where)
         return
     if variable.data.dtype.kind == "U" and variable.data.ndim == 1:
         texts = [Text(text) for text in variable.data.tolist()]
@@ -135,39 +146,42 @@ def class_labels(group: Group, variable: Variable) -> tuple[str, ...] | None:
     return rows if rows is not None and rows == columns else None
 
 
-def comparison_dict(found: Comparison) -> dict[str, Any]:
-    """A comparison as plain values."""
-    return {
-        "same": found.same,
-        "only_first": list(found.only_first),
-        "only_second": list(found.only_second),
-        "differences": [asdict(item) for item in found.differences],
-        "largest": found.largest,
-    }
+def _labels(group: Group, dimension: str) -> tuple[str, ...] | None:
+    """The names along a dimension; None if it has none, or numbers."""
+    for item in group.coordinates:
+        if item.name == dimension and np.asarray(item.values).dtype.kind == "U":
+            return tuple(map(str, np.asarray(item.values)))
+    return None
 
 
-def comparison_view(found: Comparison, first: Path, second: Path) -> Iterator[RenderableType]:
-    """The differences between two stores, and the largest difference of each variable."""
-    for path, names in ((first, found.only_first), (second, found.only_second)):
-        if names:
-            yield heading(f"only in {path}", count(len(names), "group"))
-            yield Padding(Text(", ".join(names)), (0, 0, 0, 2))
-    if found.largest:
-        yield heading("largest absolute difference")
-        none = Text("0", style="dim")
-        yield table(
-            [(name, Text(f"{value:.3g}", style="red") if value else none) for name, value in found.largest.items()],
-            right=(1,),
-        )
-    if found.differences:
-        yield heading("differences")
-        yield table([(f"{item.group}/{item.name}", item.what, item.found) for item in found.differences])
-    verdict, style = ("The results are the same.", "bold green") if found.same else ("The results differ.", "bold red")
-    yield Text(f"\n{verdict}", style=style)
+def _named_axes(group: Group, variable: Variable) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
+    """The names along both axes of a numeric matrix, such as attacks and classes; None for other variables."""
+    if variable.data.ndim != 2 or variable.data.dtype.kind == "U" or variable.flag_meanings:
+        return None
+    rows, columns = (_labels(group, name) for name in variable.dimensions)
+    return None if rows is None or columns is None else (rows, columns)
 
 
-def _gist(variable: Variable) -> str:
-    """A few entries, or the range of many."""
+def _named_table(
+    variable: Variable, named: tuple[tuple[str, ...], tuple[str, ...]], where: Surface
+) -> Iterator[RenderableType]:
+    """A matrix with names on both sides; classes are rows, because there may be many."""
+    data, (rows, columns) = variable.data, named
+    if variable.dimensions[1] == "class":
+        data, rows, columns = data.T, columns, rows
+    shown = len(rows) if where.everything else ROWS
+    cells = [(Text(row, style="cyan"), *map(_number, entries)) for row, entries in zip(rows, data, strict=True)]
+    yield table(cells[:shown], head=("", *columns), right=tuple(range(1, len(columns) + 1)))
+    if len(rows) > shown:
+        yield Padding(Text(f"{len(rows) - shown:,} more (--verbose)", style="dim"), (0, 0, 0, 2))
+
+
+def _number(entry: Any) -> str:
+    return f"{float(entry):.4g}"
+
+
+def _gist(group: Group, variable: Variable) -> str:
+    """A few entries, with their names if they have names, or the range of many."""
     data = variable.data
     if data.dtype.kind == "U" or variable.flag_meanings:
         words = _words(variable)
@@ -177,6 +191,11 @@ def _gist(variable: Variable) -> str:
         return fitting[-1] if len(fitting) == len(words) else f"{fitting[-1]}, ..."
     if data.size == 1:
         return f"{data.reshape(-1)[0]:.6g}"
+    labels = _labels(group, variable.dimensions[0]) if data.ndim == 1 else None
+    if labels is not None:
+        line = ", ".join(f"{name} {_number(entry)}" for name, entry in zip(labels, data, strict=True))
+        if len(line) <= LETTERS:
+            return line
     finite = data[np.isfinite(data)]
     if not finite.size:
         return "no finite values"

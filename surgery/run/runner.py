@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import platform
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import torch
 
 from surgery.data import Dataset
 from surgery.errors import InputError, SurgeryError
@@ -16,11 +19,14 @@ from surgery.plugins import Extension, current_folder_last, raised_inside
 from surgery.recipe import Recipe, StageRecord, load_data, stage_records
 from surgery.recipe.recipe import extension_reference
 from surgery.run import resume
+from surgery.run.crashes import CRASH, Death, crashes_written, previous_death
 from surgery.run.distributed import Team, assembled
-from surgery.stages import Context, Finished, Listener, RunFolder, Stage, StageProgress, Summary, summarize
+from surgery.stages import Context, Finished, Listener, RunFolder, Sizes, Stage, StageProgress, Summary, summarize
 from surgery.stages.fields import ExtensionName
-from surgery.stages.stage import model_of
-from surgery.store import Group, folder_lock
+from surgery.stages.folder import FILES
+from surgery.stages.registry import KINDS
+from surgery.stages.stage import in_words, model_of
+from surgery.store import Group, StoreError, folder_lock
 from surgery.train.engine import find_device
 
 
@@ -65,9 +71,14 @@ def run_recipe(
         data = load_data(imported, download=download) if team.leads else None
         team.told(None)
         data = recipe.data.load() if data is None else data
+        death = None
         if team.leads:
             write_atomically(where.path / "recipe.toml", recipe.text.encode())
-            where.log("run", recipe=recipe.name, source=recipe.source, device=str(home), data=data.title)
+            death = previous_death(where)
+            if death is not None:
+                where.log("died", stage=death.stage, signal=death.signal, traceback=death.traceback)
+            facts = {"device": str(home), "machine": platform.node(), "data": data.title}
+            where.log("run", recipe=recipe.name, source=recipe.source, **facts)
             for extension in recipe.extensions():
                 where.log("import", extension=extension.reference, file=str(extension.path))
         # Keys are those of the recipe as it was written: the classes of extensions add their own defaults.
@@ -81,9 +92,11 @@ def run_recipe(
             data=data,
             device=str(home),
             team=team,
+            death=death,
             listener=listener if listener is not None and team.leads else lambda progress: None,
         )
-        ran = runner.run()
+        with crashes_written(where.path / CRASH) if team.leads else nullcontext():
+            ran = runner.run()
         if team.leads:
             if len(names) == len(recipe.stages):  # otherwise other stages may have begun in an earlier run
                 where.clear_chunks()
@@ -119,7 +132,7 @@ class _Runner:
     """A run under way.
 
     `recipe`: with its stage kinds imported. `code`: the extensions that it imports. `names`: of the wanted stages, in
-    order. `records`: of all stages, by name.
+    order. `records`: of all stages, by name. `death`: of the previous run.
     """
 
     recipe: Recipe
@@ -130,6 +143,7 @@ class _Runner:
     data: Dataset
     device: str
     team: Team
+    death: Death | None
     listener: Listener
 
     def run(self) -> list[str]:
@@ -137,18 +151,22 @@ class _Runner:
         ran: list[str] = []
         # Read once: the leader holds the lock of the folder, and a run writes each group at most once.
         recorded = resume.recorded(self.folder) if self.team.leads else {}
-        extensions = _architectures(self.recipe)
+        extensions, threads = _architectures(self.recipe), set[int]()
         for number, name in enumerate(self.names, start=1):
             stage, record = self.recipe.stage(name), self.records[name]
             progress = StageProgress(stage=name, kind=stage.kind, number=number, count=len(self.names), state="cached")
-            before = recorded.get(name)
-            same = before is not None and before.key == record.key
-            if self.team.told(same and resume.has_files(self.folder, name, record.key, type(stage.parameters))):
+            before, table = recorded.get(name), type(stage.parameters)
+            same = before is not None and before.record.key == record.key
+            if before is not None and same:
+                resume.check_files(self.folder, name, before, table)
+            if self.team.told(same and resume.has_files(self.folder, name, record.key, table)):
                 self.listener(progress)
+                threads.add(before.threads if before is not None else 0)
                 continue
             context = self._context(stage, replace(progress, state="running"), extensions)
             if self.team.leads:
-                self._run_stage(context)
+                self._run_stage(context, threads)
+                threads.clear()  # said once
             elif stage.parameters.collective:
                 stage.parameters.run(context)
             ran.append(name)
@@ -159,16 +177,20 @@ class _Runner:
     def finished(self, names: Sequence[str]) -> list[Finished]:
         """These stages, which are finished."""
         stages = {stage.name: stage for stage in self.recipe.stages}
-        return [
+        others: list[Finished] = []  # one list, shared by all that are in it
+        others += [
             Finished(
                 stage=stages[name],
                 model=model_of(stages[name], stages),
                 folder=self.folder,
                 data=self.data.title,
                 known=self.data.hierarchy,
+                words=in_words(stages[name], stages),
+                others=others,
             )
             for name in names
         ]
+        return others
 
     def _context(self, stage: Stage, progress: StageProgress, extensions: Mapping[str, str]) -> Context:
         record = self.records[stage.name]
@@ -192,17 +214,34 @@ class _Runner:
             leads=self.team.leads,
         )
 
-    def _run_stage(self, context: Context) -> None:
-        name, kind = context.name, context.stage.kind
-        self.folder.log("start", stage=name, kind=kind, key=context.key)
+    def _run_stage(self, context: Context, threads: set[int]) -> None:
+        """Run one stage and write its group; `threads`: numbers of threads that computed the finished stages."""
+        name, kind, table = context.name, context.stage.kind, context.stage.parameters
+        # The cost, by which `surgery plan` turns the seconds of this stage into those of another one. That of a user's
+        # kind is user code, which must not end a run.
+        passes = table.passes(Sizes.of_data(self.data)) if kind in KINDS else None
+        self.folder.log("start", stage=name, kind=kind, key=context.key, passes=passes)
         context.tell()
+        if self.death is not None and self.death.stage == name:
+            context.tell(text=f"warning: {self.death.warning(context.stage)}", lasting=True)
+        others = sorted(threads - {0, torch.get_num_threads()})
+        if others:
+            text = f"computed by {' and '.join(map(str, others))} threads, this run uses {torch.get_num_threads()}"
+            context.tell(text=f"warning: finished stages were {text}: the last bits may differ", lasting=True)
         try:
-            group = context.stage.parameters.run(context)
+            group = table.run(context)
             if not isinstance(group, Group):  # a stage kind of a user may forget to return it
                 raise InputError(f"expected run() to return a surgery.store.Group, got {type(group).__name__}")
+            files = [file.format(name) for file in (*table.files, *table.temporary)]
+            digests = {file: resume.digest_of(path) for file in files if (path := self.folder.path / file).is_file()}
+            if digests:
+                group = replace(group, provenance={**group.provenance, FILES: json.dumps(digests)})
+            # The group last: only a stage whose group is in the store counts as finished, whenever the run is killed.
+            self.folder.write(group)
         except BaseException as error:
             what = "failed" if isinstance(error, Exception) else "stopped"
-            self.folder.log(what, stage=name, error=f"{type(error).__name__}: {error}")
+            with suppress(StoreError):  # a full disk: the error itself says so
+                self.folder.log(what, stage=name, error=f"{type(error).__name__}: {error}")
             if isinstance(error, SurgeryError):
                 error.message = f"stage {name}: {error.message}"
             elif isinstance(error, Exception):
@@ -211,8 +250,6 @@ class _Runner:
                     foreign.message = f"stage {name}: {foreign.message}"
                     raise foreign from error
             raise
-        # The group last: only a stage whose group is in the store counts as finished, whenever the run is killed.
-        self.folder.write(group)
         self.folder.chunks(name, context.key).clear()
         self.folder.log("done", stage=name, seconds=round(time.perf_counter() - context.started, 3))
 

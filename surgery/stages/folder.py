@@ -17,9 +17,13 @@ from torch import Tensor
 from surgery.errors import InputError
 from surgery.files import write_atomically
 from surgery.store import Group, read_group, read_provenances, write_group
+from surgery.store.failures import write_errors
 
 RECORD = "stage"
 """The provenance entry of a group that holds its stage's record as JSON: parameters, inputs and key."""
+
+FILES = "files"
+"""The provenance entry that holds the SHA-256 of each file of the stage as JSON, by its path in the run folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,29 +98,38 @@ class RunFolder:
         shutil.rmtree(self.path / "partial", ignore_errors=True)
 
     def log(self, event: str, **facts: Any) -> None:
-        """Add a line to `journal.jsonl`."""
+        """Add a line to `journal.jsonl`; raises StoreError if the disk refuses it."""
         entry = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "event": event, **facts}
-        with (self.path / "journal.jsonl").open("a", encoding="utf-8") as journal:
+        path = self.path / "journal.jsonl"
+        with write_errors(path), path.open("a", encoding="utf-8") as journal:
             journal.write(json.dumps(entry, ensure_ascii=False, default=str) + "\n")
 
 
 @dataclass(frozen=True, kw_only=True)
 class FolderChunks:
-    """Finished chunks of an evaluation, one file each; implements `surgery.attack.Chunks`."""
+    """Finished chunks of an evaluation, one file each; implements `surgery.attack.Chunks`.
+
+    A file is a SHA-256, followed by the safetensors content that has it: a damaged chunk is computed again.
+    """
 
     path: Path
 
     def load(self, key: str) -> Tensor | None:
         file = self._file(key)
-        return safetensors.torch.load(file.read_bytes())["chunk"] if file.exists() else None
+        if not file.is_file():
+            return None
+        content = file.read_bytes()
+        digest, content = content[:32], content[32:]
+        return safetensors.torch.load(content)["chunk"] if hashlib.sha256(content).digest() == digest else None
 
     def save(self, key: str, chunk: Tensor) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
-        write_atomically(self._file(key), safetensors.torch.save({"chunk": chunk.contiguous()}))
+        content = safetensors.torch.save({"chunk": chunk.contiguous()})
+        write_atomically(self._file(key), hashlib.sha256(content).digest() + content)
 
     def clear(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
 
     def _file(self, key: str) -> Path:
         # Keys hold names of attacks, which users choose: a digest is a legal file name whatever they are.
-        return self.path / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.safetensors"
+        return self.path / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.chunk"

@@ -10,6 +10,7 @@ import h5py
 
 from surgery.files import existing_file
 from surgery.store.failures import StoreError, read_errors
+from surgery.store.heaps import check_heaps
 from surgery.store.reading import GroupTexts, arrays_of, opened, store_path
 
 State = Literal["intact", "damaged", "no digest"]
@@ -34,6 +35,7 @@ def check_store(path: str | Path) -> tuple[CheckedGroup, ...]:
     Raises StoreError if the file is no store, or so damaged that its groups cannot be listed.
     """
     path = existing_file(store_path(path))
+    check_heaps(path)
     with read_errors(path), h5py.File(path, "r") as file:
         names = [str(name) for name in file]
     with opened(path, unchecked=names) as file:

@@ -42,6 +42,7 @@ def provenance(
         "data_digest": data_digest,
         "seeds": None if seeds is None else _json(seeds),
         "device": device,
+        "threads": _threads(),
         "wall_seconds": None if wall_seconds is None else f"{wall_seconds:.3f}",
         "command_line": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -57,6 +58,12 @@ def provenance(
         name: text.encode("utf-8", "backslashreplace").decode() for name, text in found.items() if text is not None
     }
     return {name: text.replace("\0", "\\0") for name, text in encodable.items()}
+
+
+def _threads() -> str | None:
+    """The number of threads of torch, which decides the last bits of sums; None if torch has computed nothing."""
+    torch = sys.modules.get("torch")
+    return None if torch is None else str(torch.get_num_threads())
 
 
 def _json(value: Mapping[str, Any]) -> str:

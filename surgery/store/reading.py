@@ -14,6 +14,7 @@ from surgery.files import existing_file
 from surgery.store import guarded, layout
 from surgery.store.digests import DIGEST, array_digest, group_digest
 from surgery.store.failures import StoreError, read_errors
+from surgery.store.heaps import check_heaps
 from surgery.store.naming import PROVENANCE, Scalar
 from surgery.store.values import Coordinate, Group, Variable
 
@@ -47,6 +48,7 @@ def opened(path: str | Path, *, unchecked: Collection[str] = ()) -> Iterator[h5p
     """
     path = existing_file(store_path(path))
     # HDF5's own locking stays at its default: it refuses to open a file twice in one process with different settings.
+    check_heaps(path)
     with read_errors(path), h5py.File(path, "r") as file:
         if "surgery_schema" not in file.attrs:
             raise StoreError(

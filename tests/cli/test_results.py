@@ -18,7 +18,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from typer.testing import CliRunner
 
-from surgery.store import Group, Variable, class_coordinates, write_group
+from surgery.store import Coordinate, Group, Variable, class_coordinates, write_group
 from surgery_cli.main import app
 from surgery_cli.show.matrix import Order, Surface, matrix_view, palette_color, scale_of
 
@@ -108,6 +108,79 @@ def test_compare(run: Path, tmp_path: Path) -> None:
     assert found["largest"] == {"linear/correlation": 0.25}
 
 
+@pytest.fixture
+def attacked(tmp_path: Path) -> tuple[Path, Path]:
+    """Two run folders with the accuracies of two networks on the same images."""
+    folders = tmp_path / "one", tmp_path / "two"
+    for number, folder in enumerate(folders):
+        folder.mkdir()
+        correct = np.ones((2, 100), dtype=bool)
+        correct[1, : 40 + 30 * number] = False
+        by_class = np.array([[1, 1, 1, np.nan], [0.25, 0.5, 0.125, np.nan]])
+        group = Group(
+            name="robustness@model-at",
+            kind="attack",
+            coordinates=(
+                Coordinate(name="attack", values=("natural", "pgd"), long_name="attack"),
+                class_coordinates(NAMES)[0],
+            ),
+            variables=(
+                Variable(name="accuracy", data=correct.mean(1), dimensions=("attack",), long_name="accuracy"),
+                Variable(name="class_accuracy", data=by_class, dimensions=("attack", "class"), long_name="by class"),
+                Variable(name="label", data=np.zeros(100, dtype=int), dimensions=("image",), long_name="label"),
+                Variable(name="correct", data=correct, dimensions=("attack", "image"), long_name="correct"),
+            ),
+            provenance={"parameters": json.dumps({"attacks": {"pgd": {"steps": 10 + number}}})},
+        )
+        write_group(folder, group)
+    return folders
+
+
+def test_show_has_accuracies_class_by_class(attacked: tuple[Path, Path]) -> None:
+    lines = surgery("show", attacked[0], "robustness@model-at").splitlines()
+    assert any(re.search(r"accuracy +attack +2 +natural 1, pgd 0\.6 ", line) for line in lines)
+    start = next(number for number, line in enumerate(lines) if "robustness@model-at/class_accuracy" in line)
+    assert [line.split() for line in lines[start + 1 : start + 6]] == [
+        ["natural", "pgd"],
+        ["plane", "1", "0.25"],
+        ["cat", "1", "0.5"],
+        ["dög", "1", "0.125"],
+        ["ship", "nan", "nan"],
+    ]
+
+
+def test_compare_tests_accuracies_on_the_same_images(attacked: tuple[Path, Path]) -> None:
+    text = surgery("compare", *attacked, code=1)
+    assert re.search(r"robustness@model-at: attacks\.pgd\.steps +10 +11", text)
+    row = r"robustness@model-at +pgd +100 +60\.0% +30\.0% +-30\.0  -38\.\d to -20\.\d +30 +0 +< 0\.0001"
+    assert re.search(row, text), text
+    found = data("compare", *attacked, code=1)
+    assert [(item["attack"], item["difference"]) for item in found["accuracies"]] == [("natural", 0), ("pgd", -0.3)]
+    assert found["accuracies"][1]["p_value"] < 1e-6
+    assert [(item["name"], item["first"], item["second"]) for item in found["parameters"]] == [
+        ("attacks.pgd.steps", "10", "11")
+    ]
+
+
+def test_check_names_damaged_groups_and_removes_them_on_request(run: Path) -> None:
+    assert "Nothing is damaged." in surgery("check", run)
+    store = run / "results.h5"
+    store.write_bytes(store.read_bytes().replace(b"resnet18", b"resnet81"))
+    text = surgery("check", run, code=1)
+    assert re.search(r"linear +damaged +.*results\.h5: linear: damaged: its content does not have the digest", text)
+    assert re.search(r"hierarchy +intact", text)
+    assert "--remove-damaged" in text
+    assert "linear: damaged" in CliRunner().invoke(app, ["results", "ls", str(run)]).stderr
+    found = data("check", run, "--remove-damaged", code=1)
+    assert [(item["name"], item["state"]) for item in found["groups"]] == [
+        ("linear", "damaged"),
+        ("hierarchy", "intact"),
+    ]
+    assert found["removed"] == ["linear"]
+    assert [item["name"] for item in data("ls", run)["groups"]] == ["hierarchy"]
+    assert "Nothing is damaged." in surgery("check", run)
+
+
 def test_export(run: Path, tmp_path: Path) -> None:
     rows = list(csv.reader(io.StringIO(surgery("export", run, "linear", "--variable", "correlation", "--csv"))))
     assert rows[0][1:] == list(NAMES)
@@ -157,7 +230,7 @@ def test_errors_of_export_are_json_too(run: Path) -> None:
     assert data("export", run, "nothing", code=2)["error"]["type"] == "StoreError"
 
 
-@pytest.mark.parametrize("command", ["", "ls", "show", "compare", "export"])
+@pytest.mark.parametrize("command", ["", "ls", "show", "compare", "check", "export"])
 def test_examples_are_real(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     runs = tmp_path / "runs"
     runs.mkdir()
