@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,14 +22,11 @@ from torch import fx
 from surgery.errors import InputError, ModelFileError, printable
 from surgery.files import existing_file, write_atomically
 from surgery.graph import safetensors_file
-from surgery.graph.builder import Builder, Place, UnsupportedError
+from surgery.graph.decoding import FORMAT, TORCH_VALUES, VERSION, check_header, decode
 from surgery.graph.digests import Finding, content_digest, recall, remember
-from surgery.graph.graph import TENSOR_PATH, Edit, Graph, valid_class_names
-from surgery.graph.overloads import overload_called
-from surgery.graph.vocabulary import OPERATIONS
-
-FORMAT = "surgery-graph"
-VERSION = 1
+from surgery.graph.graph import Graph
+from surgery.graph.memory import check_memory
+from surgery.torch_state import torch_state
 
 
 def save_graph(graph: Graph, path: str | Path) -> None:
@@ -84,16 +80,44 @@ def load_graph(path: str | Path) -> Graph:
 
 def graph_from(path: Path, content: bytes, header: Mapping[str, Any]) -> Graph:
     """Make the graph of a file that was read: its bytes, and surgery's entry in its header; raises ModelFileError."""
+    check_header(path, header)  # before the tensors: a large foreign file is refused without reading it
+    tensors = safetensors_file.read_tensors(path, content)
     try:
-        _check_header(path, header)  # before the tensors: a large foreign file is refused without reading it
-        tensors = safetensors_file.read_tensors(path, content)
-        graph = _decode(header, tensors)
+        graph = decode(header, tensors)
         finding = header.get("finding")
-        if finding is not None and finding["digest"] == _digest(header, tensors, finding["content"]):
-            remember(graph, finding["content"])
-    except (KeyError, TypeError, AttributeError, UnsupportedError) as error:
-        raise ModelFileError(f"{path}: not a saved graph, or damaged: {printable(error)}") from error
+        trusted = finding is not None and finding["digest"] == _digest(header, tensors, finding["content"])
+    # Values of wrong types raise nearly anything where they are used.
+    except Exception as error:
+        reason = f"no entry {error}" if isinstance(error, KeyError) else error
+        raise ModelFileError(f"{path}: not a saved graph, or damaged: {printable(reason, 400)}") from error
+    check_cost(path, graph)
+    if trusted:
+        remember(graph, finding["content"])
+    else:
+        _check_by_running(path, graph)
     return graph
+
+
+def check_cost(path: Path, graph: Graph) -> None:
+    """Raise ModelFileError where one image takes more than the free memory, before any of it is used."""
+    try:
+        check_memory(graph, 1)
+    except InputError as error:
+        raise ModelFileError(f"{path}: {error.message}", hint="the file may be damaged") from None
+
+
+def _check_by_running(path: Path, graph: Graph) -> None:
+    """Raise ModelFileError where a graph without a certificate cannot compute: its shapes fit, its values may not."""
+    # Tensors that a graph makes itself may belong to a device that this machine lacks, until the graph is moved.
+    if any(isinstance(node.kwargs.get("device"), torch.device) for node in graph.graph.nodes):
+        return
+    source = next(node for node in graph.graph.nodes if node.op == "placeholder")
+    try:
+        with torch_state(gradients=False), torch.random.fork_rng(devices=[]):
+            graph(torch.zeros((1, *graph.input_shape), dtype=source.meta["dtype"]))
+    except Exception as error:
+        text = printable(str(error).strip().partition("\n")[0])
+        raise ModelFileError(f"{path}: not a saved graph, or damaged: it cannot be computed: {text}") from error
 
 
 def _digest(header: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], finding: Finding) -> str:
@@ -118,9 +142,6 @@ def _encode_node(node: fx.Node) -> dict[str, Any]:
     return result
 
 
-_TORCH_VALUES = (torch.dtype, torch.memory_format, torch.layout)
-
-
 def _encode(value: Any) -> Any:
     """Plain data as JSON, everything else as an object with one key that names its type."""
     if value is None or isinstance(value, (bool, int, str)):
@@ -139,113 +160,6 @@ def _encode(value: Any) -> Any:
         return {"ellipsis": True}
     if isinstance(value, torch.device):
         return {"device": str(value)}
-    if isinstance(value, _TORCH_VALUES):
+    if isinstance(value, TORCH_VALUES):
         return {"torch": str(value).removeprefix("torch.")}
     raise ModelFileError(f"a value of type {type(value).__name__} cannot be saved: {value!r}")
-
-
-def _check_header(path: Path, header: Any) -> None:
-    if not isinstance(header, dict) or header.get("format") != FORMAT:
-        raise ModelFileError(f"{path}: a safetensors file, but not a saved graph")
-    if header["version"] > VERSION:
-        raise ModelFileError(
-            f"{path}: written in version {header['version']} of the format; this surgery reads up to {VERSION}",
-            hint="upgrade surgery",
-        )
-
-
-def _decode(header: Mapping[str, Any], tensors: dict[str, torch.Tensor]) -> Graph:
-    trainable: dict[str, bool] = header["parameters"]
-    owned = {
-        name: torch.nn.Parameter(tensor, trainable[name]) if name in trainable else tensor
-        for name, tensor in tensors.items()
-    }
-    owned |= {name: owned[source] for name, source in header["aliases"].items()}
-    input_shape = tuple(header["input_shape"])
-    builder = Builder()
-    nodes: dict[str, fx.Node] = {}
-    # The builder computes kinds and shapes again instead of believing the file.
-    for entry in header["nodes"]:
-        nodes[entry["name"]] = _decode_node(entry, nodes, builder, owned, input_shape)
-    return Graph(
-        owned,
-        builder.graph,
-        input_shape=input_shape,
-        rung=header["rung"],
-        model_name=_identifier(header["model"]),
-        # JSON has lists only, and an edit holds tuples of pairs.
-        log=tuple(
-            Edit(**{**entry, **{key: tuple(map(tuple, entry[key])) for key in ("removed", "added")}})
-            for entry in header["log"]
-        ),
-        class_names=valid_class_names(header.get("class_names")),
-    )
-
-
-def _decode_node(
-    entry: dict[str, Any],
-    nodes: dict[str, fx.Node],
-    builder: Builder,
-    tensors: dict[str, torch.Tensor],
-    input_shape: tuple[int, ...],
-) -> fx.Node:
-    place = {key: entry[key] for key in ("file", "line", "rule") if key in entry}
-    builder.place = Place(module_path=entry.get("module_path", ""), **place)
-    operation = entry["operation"]
-    operands = [_decode_value(item, nodes) for item in entry.get("operands", [])]
-    attributes = {key: _decode_value(value, nodes) for key, value in entry.get("attributes", {}).items()}
-    name = _identifier(entry["name"])
-    if operation == "input":
-        return builder.input(name, input_shape, _decode_value(entry["dtype"], nodes))
-    if operation == "parameter":
-        # The path ends up in generated code, which must not run what a file says.
-        if not TENSOR_PATH.fullmatch(entry["target"]):
-            raise UnsupportedError(f"{entry['target']!r} is not the name of a tensor")
-        return builder.parameter(entry["target"], tensors[entry["target"]], label=name)
-    if operation == "output":
-        return builder.output(operands[0])
-    if operation in OPERATIONS:
-        return builder.call(operation, operands, attributes, label=name)
-    return builder.foreign(_overload(operation), tuple(operands), attributes, label=name)
-
-
-def _overload(name: str) -> Any:
-    """An ATen overload by name, if it computes on tensors only, the first of its arguments a tensor."""
-    # The name comes from the file. Only `aten` is looked up, never another namespace or a Python attribute.
-    found = re.fullmatch(r"aten\.(\w+)\.(\w+)", name)
-    overload = overload_called("aten", *found.groups()) if found else None
-    if overload is None or "Tensor" not in str(overload._schema.arguments[0].type):
-        raise UnsupportedError(f"unknown operation {printable(name)!r}")
-    return overload
-
-
-def _identifier(name: str) -> str:
-    """Names end up in generated code, so they have to be names."""
-    if not isinstance(name, str) or not name.isidentifier():
-        raise UnsupportedError(f"{name!r} is not a name")
-    return name
-
-
-def _decode_value(value: Any, nodes: Mapping[str, fx.Node]) -> Any:
-    if isinstance(value, list):
-        return [_decode_value(item, nodes) for item in value]
-    if not isinstance(value, dict):
-        return value
-    [(kind, content)] = value.items()
-    if kind == "float":
-        return float.fromhex(content)
-    if kind == "node":
-        return nodes[content]
-    if kind == "tuple":
-        return tuple(_decode_value(item, nodes) for item in content)
-    if kind == "slice":
-        return slice(*[_decode_value(item, nodes) for item in content])
-    if kind == "ellipsis":
-        return Ellipsis
-    if kind == "device":
-        return torch.device(content)
-    # A lookup in torch by a name from the file: the result is returned only if it is a constant, never a function.
-    decoded = getattr(torch, content, None)
-    if kind != "torch" or not isinstance(decoded, _TORCH_VALUES):
-        raise UnsupportedError(f"unknown value {value!r}")
-    return decoded
