@@ -13,7 +13,7 @@ from surgery.errors import InputError, ModelFileError
 from surgery.models.registry import ARCHITECTURES, build, build_published, default_input_shape, find, user_reference
 from surgery.models.sources import Shape, call_user, from_user
 from surgery.models.weights import State, compare, match_names
-from surgery.plugins import signature_of
+from surgery.plugins import check_arguments, signature_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +52,7 @@ class Blueprint:
         """Make the module, with weights drawn from torch's global generator; raises InputError."""
         if self.factory is not None:
             builder = from_user(self.factory).builder if isinstance(self.factory, str) else self.factory
+            check_arguments(str(self.name), signature_of(builder), self.arguments)
             return call_user(builder, str(self.name), self.arguments)
         if self.architecture is not None and self.weights is not None:
             return build_published(self.architecture, self.weights, self.arguments)
@@ -59,7 +60,7 @@ class Blueprint:
             return build(self.architecture, **self.arguments)
         raise InputError(
             "no network: expected an architecture or a factory",
-            hint="give `architecture=NAME` or `factory=package.module:callable`",
+            hint="give `architecture=NAME` or `factory=FILE.py:NAME`",
         )
 
     def sketch(self) -> nn.Module | None:

@@ -105,6 +105,8 @@ def from_user(reference: str) -> Architecture:
     Raises InputError where it does not exist, where importing its module fails, and where it cannot be called.
     """
     module, _, name = reference.rpartition(":")
+    if not name.isidentifier() or not (module.endswith(".py") or plugins.is_reference(reference)):
+        raise InputError(f"{reference!r}: expected FILE.py:NAME or package.module:NAME", hint="as in mynet.py:Net")
     if module.endswith(".py"):
         made = _in_file(Path(module), name)
     else:

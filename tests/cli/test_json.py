@@ -58,7 +58,7 @@ def test_certify() -> None:
         (["no-such-command"], "UsageError"),
         (["apply", *SMALL, "--rules", "nowhere.toml"], "InputError"),
         (["rules", "nowhere"], "RuleError"),
-        (["linearize", "--model", "torch.nn:Bilinear", "--arg", "in1_features=1", "--input", "1x1x1"], "InputError"),
+        (["linearize", "--model", "torch.nn:Bilinear", "--arg", "in1_features=1", "--input", "1x1x1"], "ArgumentError"),
         (["inspect", "x", "-o", "graph.png"], "InputError"),
     ],
 )

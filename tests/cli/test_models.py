@@ -71,8 +71,13 @@ def test_a_network_that_a_script_pickled_is_opened_with_its_file(folder: Path) -
 def test_arguments_of_a_class_are_checked(folder: Path) -> None:
     words = ("certify", "--model", "cli_net_for_tests.py:Net", "--input", "3x8x8")
     message = surgery(*words, "--arg", "wdth=3", code=2).stderr
-    assert "cli_net_for_tests.py:Net" in message
-    assert "wdth" in message
+    assert "cli_net_for_tests.py:Net: unknown argument 'wdth'\n  hint: did you mean 'width'?" in message
+
+
+@pytest.mark.parametrize("name", ["cli_net_for_tests.py", "cli_net_for_tests", "a b:Net", "net.py:", ":Net"])
+def test_a_name_that_is_no_class_says_how_to_write_one(folder: Path, name: str) -> None:
+    message = surgery("certify", "--model", name, "--input", "3x8x8", code=2).stderr
+    assert "expected FILE.py:NAME or package.module:NAME" in message
 
 
 def test_published_weights_are_loaded_on_request(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -242,7 +242,7 @@ def test_factory_in_the_current_folder_makes_the_network(tmp_path: Path, monkeyp
 @pytest.mark.parametrize(
     ("factory", "message"),
     [
-        ("own_net_b", "expected package.module:name, got .own_net_b."),
+        ("own_net_b", ".own_net_b.: expected FILE.py:NAME or package.module:NAME"),
         ("absent_package.nets:make", "no module 'absent_package' was found"),
         ("own_net_b:mak", r"own_net_b\.py defines no 'mak'(.|\n)*did you mean 'make'"),
         ("own_net_b:broken", "calling it raised KeyError: 'x'"),
