@@ -83,6 +83,24 @@ class Trained:
     notices: tuple[Notice, ...]
     notes: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        """The epochs that matter, notices and notes; no weights."""
+        chosen = {"last": self.history[-1:], "best": self.history[self.best_epoch - 1 : self.best_epoch]}
+        lines = [
+            f"  {which} epoch {record.epoch}: loss {record.loss:.3f}"
+            + "".join(
+                f", {name} {share:.1%}"
+                for name, share in (("natural", record.natural), ("robust", record.robust))
+                if share is not None
+            )
+            for which, records in chosen.items()
+            for record in records
+        ]
+        said = [f"  notice in epoch {notice.epoch}: {notice.text}" for notice in self.notices]
+        selected = f", selected on {self.selected_on}" if self.selected_on else ""
+        head = f"Trained {type(self.model).__name__}: {len(self.history)} epochs{selected}"
+        return "\n".join([head, *lines, *said, *(f"  {note}" for note in self.notes)])
+
     @property
     def best_model(self) -> nn.Module:
         """A new network with the weights of the best epoch."""

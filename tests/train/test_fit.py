@@ -322,3 +322,12 @@ def test_the_digest_of_a_configuration_is_that_of_every_field(config):
 def test_a_device_that_is_not_there_is_named():
     with pytest.raises(InputError, match="the device cuda:99 cannot be used"):
         find_device("cuda:99")
+
+
+def test_the_result_is_printed_on_one_screen(network, data, config):
+    trained = fit(network, data, config)
+    lines = repr(trained).splitlines()
+    assert lines[0] == "Trained Sequential: 2 epochs, selected on validation"
+    assert [line.split(":")[0] for line in lines[1:3]] == ["  last epoch 2", f"  best epoch {trained.best_epoch}"]
+    assert len(lines) <= 8
+    assert max(map(len, lines)) <= 120
