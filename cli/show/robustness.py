@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from rich.console import RenderableType
@@ -10,6 +11,7 @@ from rich.text import Text
 
 from surgery.attack import Confusion, Evaluation, Outcome, settings_of
 from surgery.data import Dataset
+from surgery.errors import InputError
 from surgery_cli.show.matrix import Order, matrix_view
 from surgery_cli.show.pieces import count, heading, table
 from surgery_cli.show.results import surface
@@ -83,13 +85,16 @@ def evaluation_view(
 
 def confusion_dict(confusion: Confusion, data: Dataset) -> dict[str, Any]:
     """M and its counts as plain values."""
-    known = data.hierarchy is not None and 1 < data.hierarchy.num_superclasses < data.num_classes
+    contrast = None
+    if data.hierarchy is not None:
+        with suppress(InputError):  # without a pair of classes within a superclass or across there is no contrast
+            contrast = confusion.contrast(data.hierarchy)
     return {
         "targeted": confusion.targeted,
         "class_names": list(data.class_names),
         "confusion": confusion.matrix.tolist(),
         "counts": confusion.counts.tolist(),
-        "block_contrast": confusion.contrast(data.hierarchy) if known and data.hierarchy is not None else None,
+        "block_contrast": contrast,
         "search": list(confusion.notes),
     }
 

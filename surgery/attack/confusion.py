@@ -72,21 +72,24 @@ class Confusion:
     def per_superclass(self, hierarchy: Hierarchy) -> Tensor:
         """The mean entry of each block of M `(superclasses, superclasses)`, float64, without the diagonal of M.
 
-        NaN for the block of a superclass of one class with itself, and where M has NaN.
+        Classes without images are left out. NaN for the block of a superclass of one class with itself, and for the row
+        of a superclass without images.
         """
         member = self._membership(hierarchy)
-        off = self._off_diagonal()
+        off = self._known()
         sums = member.T @ torch.where(off, self.matrix, 0.0) @ member
         return sums / (member.T @ off.double() @ member)
 
     def contrast(self, hierarchy: Hierarchy) -> float:
         """Mean of M within superclasses minus mean across them, without the diagonal, in [-1, 1].
 
+        Classes without images are left out, as true classes: their rows of M are NaN.
+
         Raises InputError for another number of classes, and without a pair within or a pair across superclasses.
         """
         member = self._membership(hierarchy)
         same = (member @ member.T).bool()
-        within, across = same & self._off_diagonal(), ~same
+        within, across = same & self._known(), ~same & self._known()
         if not bool(within.any()) or not bool(across.any()):
             raise InputError(
                 "no contrast of blocks: a pair of classes within a superclass and a pair across superclasses are needed"
@@ -99,8 +102,9 @@ class Confusion:
             raise InputError(f"M has {len(self.counts)} classes, the hierarchy {len(hierarchy.class_names)}")
         return torch.nn.functional.one_hot(torch.tensor(hierarchy.superclass)).double()
 
-    def _off_diagonal(self) -> Tensor:
-        return ~torch.eye(len(self.counts), dtype=torch.bool)
+    def _known(self) -> Tensor:
+        """`(K, K)`: the entries off the diagonal in the rows of classes with images."""
+        return ~torch.eye(len(self.counts), dtype=torch.bool) & (self.images_per_class > 0)[:, None]
 
 
 def confusion_matrix(

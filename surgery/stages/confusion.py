@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
 from surgery.attack import Confusion, confusion_matrix
+from surgery.errors import InputError
 from surgery.hierarchy import Hierarchy
 from surgery.stages.attack import evaluation_warnings
 from surgery.stages.attack_tables import AttackTable
@@ -171,7 +173,8 @@ def confusion_group(
         attributes["hierarchy"] = hierarchy.method
         sizes = [len(members) for members in hierarchy.groups]
         if len(sizes) > 1 and max(sizes) > 1:  # otherwise there are no two blocks to compare
-            attributes["block_contrast"] = confusion.contrast(hierarchy)
+            with suppress(InputError):  # the classes that have images may be in one superclass
+                attributes["block_contrast"] = confusion.contrast(hierarchy)
     return Group(
         name=name,
         kind="confusion",

@@ -90,6 +90,23 @@ def test_the_contrast_is_within_less_across():
     assert confusion(COUNTS).contrast(PAIRS) == pytest.approx(within - across)
 
 
+def test_classes_without_images_are_left_out():
+    """One made the contrast NaN, and the figure of M was refused."""
+    absent = [list(row) for row in COUNTS]
+    absent[1] = [0] * 5
+    within, across = (0.3 + 0.5 + 0.4) / 3, (0.1 + 0.1 + 0.1 + 0.2) / 13
+    assert confusion(absent).contrast(PAIRS) == pytest.approx(within - across)
+    blocks = confusion(absent).per_superclass(PAIRS)
+    expected = [[0.3, 0.05, 0.0], [0.05, 0.45, 0.0], [0.1, 0.0, math.nan]]
+    torch.testing.assert_close(blocks, torch.tensor(expected, dtype=torch.float64), equal_nan=True)
+    for label in (2, 3):
+        absent[label] = [0] * 5
+    assert confusion(absent).per_superclass(PAIRS)[1].isnan().all()
+    absent[0] = [0] * 5
+    with pytest.raises(InputError, match="no contrast"):
+        confusion(absent).contrast(PAIRS)
+
+
 def test_hierarchies_have_to_fit():
     with pytest.raises(InputError, match="M has 5 classes, the hierarchy 3"):
         confusion(COUNTS).contrast(Hierarchy.of_labels([0, 0, 1], method="test"))
