@@ -105,7 +105,7 @@ def open_model(
     opened.module.eval()
     if opened.class_names is not None:
         # `trace` takes them over from the module, so that graphs, W and C know the names without their being passed on.
-        opened.module.class_names = opened.class_names  # pyright: ignore[reportAttributeAccessIssue]  # any attribute
+        opened.module.class_names = opened.class_names  # pyright: ignore[reportArgumentType]  # any attribute
     # Networks with position embeddings keep the size that they were built for; it need not be the architecture's.
     size = getattr(opened.module, "image_size", None)
     own = (3, size, size) if isinstance(size, int) else None

@@ -45,6 +45,7 @@ def published_by_timm(name: str, weights: str) -> Published:
         raise _unknown(f"timm:{name}", weights, [tag] if tag else known)
     full = name if weights == DEFAULT else f"{model}.{weights}"
     settings = timm.get_pretrained_cfg(full)
+    assert settings is not None, "weights that are published have a configuration"
 
     def build(**arguments: Any) -> nn.Module:
         # timm would put an untrained layer in the place of the last one, without a word.
