@@ -26,6 +26,7 @@ from surgery.stages.fields import (
     checked,
 )
 
+CHANNELS_LAST = "Memory format of images and weights: faster convolutions; `false` for torch's default format."
 EARLY_STOP = "Stop attacking an image at its first success; without it, the accuracy is the same or higher."
 
 
@@ -174,7 +175,7 @@ class SearchEngineTable(ValueTable):
         default="auto", description="Precision of the search; `auto` uses bfloat16 where it is fast."
     )
     fold: bool = Field(default=True, description="Multiply batch norm into other layers.")
-    channels_last: bool = Field(default=True, description="Memory format.")
+    channels_last: bool = Field(default=True, description=CHANNELS_LAST)
 
     def value(self) -> Engine:
         return Engine(**self.model_dump())

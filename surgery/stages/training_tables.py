@@ -10,7 +10,7 @@ from surgery.attack import Attack, pgd
 from surgery.attack.engine import Precision
 from surgery.attack.losses import LossName
 from surgery.data import Augmentation
-from surgery.stages.attack_tables import GradientAttackTable, SearchTable
+from surgery.stages.attack_tables import CHANNELS_LAST, GradientAttackTable, SearchTable
 from surgery.stages.fields import Count, HierarchyReference, Table, ValueTable
 from surgery.train.averaging import Averaging, ExponentialAverage, StochasticAverage
 from surgery.train.config import Optimizer
@@ -282,7 +282,7 @@ class TrainingEngineTable(ValueTable):
         default="auto", description="Precision of the network; `auto` uses bfloat16 where it is fast."
     )
     fold: bool = Field(default=True, description="Multiply batch norm into other layers while images are attacked.")
-    channels_last: bool = Field(default=True, description="Memory format.")
+    channels_last: bool = Field(default=True, description=CHANNELS_LAST)
     compile: bool | None = Field(default=None, description="Compile the network; by default for long runs on a GPU.")
 
     def value(self) -> Engine:

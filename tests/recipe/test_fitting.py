@@ -164,7 +164,11 @@ def no_hierarchy():
     [
         ("no_test", (), "split: planted 3x3 has no test images that stage natural could use"),
         ("no_test", (), "split: planted 3x3 has no test images that stage moves could use"),
-        ("no_test", (("stage.net.select.on", "test"),), "no test images on which stage net could select"),
+        (
+            "no_test",
+            (("stage.net.select.on", "test"),),
+            "select.on: planted 3x3 has no test images that stage net could use",
+        ),
         (
             "no_hierarchy",
             (("data.hierarchy", "cifar10"),),
@@ -220,6 +224,13 @@ def test_the_file_of_superclasses_decides_only_the_stages_that_use_it(load, tmp_
     why = {stage.name: stage.why for stage in preview_run(keys(OWN)[0], records, "d" * 64)}
     assert why["moves"] == "data.hierarchy was added"
     assert why["map"] == "nothing changed"
+
+
+def test_a_share_of_no_image_is_no_mistake_where_no_stage_asks_for_it(load):
+    recipe = load(
+        SMALL.replace("train_size = 90", "train_size = 90\nvalidation = 0.001"), [("stage.net.select.every", "0")]
+    )
+    assert not len(load_data(recipe).validation)
 
 
 def test_missing_data_are_no_problem_of_the_recipe(load, tmp_path):
