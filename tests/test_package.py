@@ -117,3 +117,7 @@ def test_the_wheel_holds_every_module_ruleset_and_recipe(wheel):
 def test_the_wheel_puts_only_two_packages_at_the_top_level(wheel):
     top = {name.split("/")[0] for name in wheel}
     assert {name for name in top if not name.endswith(".dist-info")} == {"surgery", "surgery_cli"}
+
+
+def test_what_is_cited_has_the_version_that_is_installed():
+    assert f"\nversion: {surgery.__version__}\n" in (ROOT / "CITATION.cff").read_text()
