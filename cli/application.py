@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import sys
 from collections.abc import Sequence
@@ -29,6 +30,16 @@ class Command(TyperCommand):
             error.hint = None if error.hint is None else in_options(error.hint, options, is_hint=True)
             raise
 
+    def format_help_text(self, ctx: Any, formatter: Any) -> None:
+        """Write what the command does, and its examples, which the docstring marks as lines to be kept."""
+        about, _, examples = inspect.cleandoc(self.help or "").partition("\b\n")
+        with formatter.indentation():
+            formatter.write_paragraph()
+            formatter.write_text(about)
+        if examples:
+            with formatter.section("Examples"):
+                formatter.write_text(f"\b\n{examples}")
+
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write a section for each heading: first what is read, last how to print."""
         sections: dict[str, list[tuple[str, str]]] = {}
@@ -37,7 +48,8 @@ class Command(TyperCommand):
             if record is not None:
                 # The parser keeps the heading of an option under the name that it has for help by rich.
                 named = getattr(parameter, "rich_help_panel", None)
-                sections.setdefault(named or _KINDS[parameter.param_type_name], []).append(record)
+                other = OUTPUT if parameter.name == "help" else _KINDS[parameter.param_type_name]
+                sections.setdefault(named or other, []).append(record)
         for heading in sorted(
             sections, key=lambda heading: _ORDER.index(heading) if heading in _ORDER else len(_ORDER)
         ):
@@ -68,7 +80,7 @@ class Application(TyperGroup):
 
 
 _ORDER = ("Arguments", RECIPE, DATA, MODEL, "Attack", RESULT, "Options", OUTPUT)
-_KINDS = {"argument": "Arguments", "option": OUTPUT}
+_KINDS = {"argument": "Arguments", "option": "Options"}
 """The headings of parameters that name none."""
 
 

@@ -47,8 +47,8 @@ def inspect(
 ) -> None:
     """Show a model or a graph, operation by operation.
 
-    The tree and the table show shapes, attributes and weights. A module that repeats the module before it is
-    folded; -v unfolds it. In a table, -v adds the source line.
+    The tree and the table show shapes, attributes, and numbers of parameters and of buffers. A module that repeats the
+    module before it is folded; -v unfolds it. In a table, -v adds the source line.
 
     \b
     surgery inspect linear.safetensors

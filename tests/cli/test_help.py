@@ -27,7 +27,7 @@ HEAVY = ("torch", "torchvision", "numpy", "scipy", "networkx", "h5py", "matplotl
 
 GROUPS = {
     "recipes": ("ls", "show", "cp", "check", "schema"),
-    "results": ("ls", "show", "compare", "export"),
+    "results": ("ls", "show", "compare", "check", "export"),
 }
 """Commands that have commands of their own."""
 
