@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from surgery.attack.engine import Engine, Function, home_of, reference_of, surrogate_of
 from surgery.errors import InputError
+from surgery.plugins import users_frame
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -71,8 +72,9 @@ def prepare(model: nn.Module, examples: Tensor, *, engine: Engine, gradients: bo
     try:
         logits = reference(leaf)
     except (RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{name} refuses images of shape {tuple(examples.shape)}: {reason}") from error
+        reason, frame = next(iter(str(error).splitlines()), ""), users_frame(error)
+        place = "" if frame is None else f" ({frame.filename}:{frame.lineno})"
+        raise InputError(f"{name} refuses images of shape {tuple(examples.shape)}: {reason}{place}") from error
     if not isinstance(logits, Tensor):
         raise InputError(f"{name}: expected logits (batch, classes), got {type(logits).__name__}")
     if logits.dim() != 2 or logits.shape[1] < 2:

@@ -148,14 +148,14 @@ def test_classes_in_another_order_are_a_warning(tmp_path):
     assert "the model has the classes C3, C2, C1, ..., the data A1, A2, A3" in " ".join(output.stderr.split())
 
 
-def test_a_model_that_raises_in_the_attack_is_located(tmp_path, monkeypatch):
+@pytest.mark.parametrize("code", ["{}['no logits']", "1 + nn.ReLU()(x.no_logits)", "x.view(7)"])
+def test_a_model_that_raises_is_located(tmp_path, monkeypatch, code):
     (tmp_path / "own_net.py").write_text(
-        "from torch import nn\n\n\nclass Net(nn.Module):\n    def forward(self, x):\n        return {}['no logits']\n"
+        "from torch import nn\n\n\nclass Net(nn.Module):\n    def forward(self, x):\n        return " + code + "\n"
     )
     monkeypatch.chdir(tmp_path)
     output = " ".join(run("--model", "own_net.py:Net", *DATA, *PGD, code=2).split())
     assert "own_net.py:6" in output
-    assert "KeyError" in output
     assert "internal error" not in output
 
 
