@@ -17,8 +17,8 @@ from surgery.errors import printable
 from surgery.graph.builder import UnsupportedError, twins_of
 from surgery.graph.operation import Operation
 
-_LARGEST = 2**31
-"""The largest whole number, which is also the largest size of a tensor."""
+_LARGEST = 2**63 - 1
+"""The largest whole number of torch, which exports write as the end of a slice that has none."""
 _LONGEST = 100_000
 """The most results of one call, and the most numbers in one attribute."""
 
@@ -163,5 +163,5 @@ def _check_operands(operation: Operation, values: Sequence[Any]) -> None:
     longest = max(wholes, default=0)
     bits = wholes[0].bit_length() * wholes[1] if operation.name == "pow" and len(wholes) == 2 else 0
     repeats = any(isinstance(value, (tuple, list)) for value in values) and operation.name == "mul"
-    if bits > 63 or longest > (_LONGEST if repeats else _LARGEST**2):
+    if bits > 63 or longest > (_LONGEST if repeats else _LARGEST):
         raise UnsupportedError(f"{operation.name} of the whole number {printable(longest, 80)}")

@@ -212,3 +212,7 @@ def test_no_attribute_accepts_what_no_file_has(value: Any) -> None:
         for key in operation.attributes:
             with pytest.raises(UnsupportedError, match=f"{operation.name}: {key} should be"):
                 check_call(operation, [], {key: value})
+
+
+def test_end_of_a_slice_without_one_is_accepted() -> None:
+    check_call(OPERATIONS["slice"], [], {"dim": 1, "start": 1, "end": 2**63 - 1, "step": 1})
