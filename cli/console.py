@@ -18,6 +18,9 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
+LONG = 2_000
+"""Characters of the longest line of a message."""
+
 WIDE = 10_000
 """Columns of an output that is not a terminal: nothing is wrapped or truncated."""
 
@@ -50,11 +53,11 @@ class Output:
 
     def note(self, text: str) -> None:
         """Print a remark on stderr."""
-        _say(typer.style(escaped(text), dim=True))
+        _say(typer.style(message_text(text), dim=True))
 
     def warn(self, text: str) -> None:
         """Print a warning on stderr."""
-        _say(typer.style("warning:", fg="yellow", bold=True) + f" {escaped(text)}")
+        _say(typer.style("warning:", fg="yellow", bold=True) + f" {message_text(text)}")
 
     @contextmanager
     def working(self, what: str) -> Iterator[None]:
@@ -117,6 +120,15 @@ _OBEYED = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u061c\\u2028-\\u202e\\
 def escaped(text: str) -> str:
     """`text` in which characters that a terminal obeys are written as escapes."""
     return _OBEYED.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def message_text(text: str) -> str:
+    """`text` as a message: escaped, and with long lines shortened in their middle, for names can have any length."""
+    lines = (
+        line if len(line) <= LONG else f"{line[: LONG // 2]} ... {line[-LONG // 4 :]} ({len(line):,} characters)"
+        for line in text.split("\n")
+    )
+    return escaped("\n".join(lines))
 
 
 def write_json(data: Mapping[str, Any]) -> None:

@@ -14,7 +14,7 @@ import typer
 
 from surgery.errors import CertificateError, InputError, Position, RewriteError, SurgeryError
 from surgery.plugins import users_frame
-from surgery_cli.console import escaped, write_json
+from surgery_cli.console import message_text, write_json
 
 
 class ExitCode(IntEnum):
@@ -117,8 +117,8 @@ def report(found: Problem, *, as_json: bool) -> None:
         write_json({"error": found.as_dict()})
         return
     label = typer.style("error: ", fg="red", bold=True) if found.code != ExitCode.INTERRUPTED else ""
-    hint = "\n" + typer.style("  hint: ", bold=True) + escaped(found.hint) if found.hint else ""
+    hint = "\n" + typer.style("  hint: ", bold=True) + message_text(found.hint) if found.hint else ""
     sys.stdout.flush()  # keeps the order of output and error if both go into one file
     several = f"{len(found.problems)} problems\n" if len(found.problems) > 1 else ""
-    text = label + several + escaped(found.message) + hint
+    text = label + several + message_text(found.message) + hint
     typer.echo(text, err=True, color=False if os.environ.get("NO_COLOR") else None)

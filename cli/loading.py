@@ -106,6 +106,8 @@ def check_options(options: ModelOptions) -> None:
         raise InputError(
             "no model: expected a model file, --arch NAME or --model FILE.py:NAME", hint="as in --arch resnet18"
         )
+    if not 0 <= options.seed < 2**63:
+        raise InputError(f"--seed {options.seed}: expected a whole number from 0 to 2^63 - 1")
     if options.input_shape is not None:
         parse_shape(options.input_shape)
     parse_arguments(options)
@@ -124,7 +126,8 @@ def open_either(options: ModelOptions, out: Output) -> Opened:
 
 def parse_shape(text: str) -> tuple[int, int, int]:
     """Read `3x224x224`; raises InputError."""
-    found = re.fullmatch(r"\s*(\d+)\s*[x×,]\s*(\d+)\s*[x×,]\s*(\d+)\s*", text, re.IGNORECASE)  # noqa: RUF001
+    size = r"\s*([0-9]{1,9})\s*"
+    found = re.fullmatch(rf"{size}[x×,]{size}[x×,]{size}", text, re.IGNORECASE)  # noqa: RUF001
     sizes = tuple(int(size) for size in found.groups()) if found else ()
     if len(sizes) != 3 or 0 in sizes:
         raise InputError(f"--input {text}: expected CHANNELSxHEIGHTxWIDTH", hint="as in --input 3x224x224")
@@ -169,7 +172,7 @@ def _value(text: str) -> Any:
         return _CONSTANTS[text.lower()]
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # also of numbers of thousands of digits, and of lists in lists without end
         return text
 
 

@@ -61,7 +61,9 @@ Memory = Annotated[
         "--max-memory",
         metavar="GIB",
         min=0.001,
+        max=1e6,
         help="Memory for products, in GiB.  [default: a quarter of the free memory]",
+        rich_help_panel=options.RESULT,
     ),
 ]
 
