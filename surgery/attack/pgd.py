@@ -136,8 +136,7 @@ def search(objective: Objective, images: Tensor, attack: Attack, *, start: Tenso
     """Increase `objective` within the threat model of `attack`, from `start`, for all its steps; the last iterate.
 
     `images` and `start` are `(batch, channels, height, width)` in [0, 1]. Only gradients with respect to the image are
-    computed; `requires_grad` of parameters stays as it is. The caller's `autocast` is off; the objective may enter its
-    own. The result is detached, in [0, 1] and within epsilon.
+    computed, without the caller's `autocast`. The result is detached, in [0, 1] and within epsilon.
     """
     with torch_state(gradients=True):
         found = start.detach().clone()
@@ -160,9 +159,8 @@ def ascend(
     Without a mask all images stay. Returns which images, by number, stay after the last iterate.
     """
     rows = torch.arange(len(images), device=images.device)
-    origin, iterate = images.detach(), start.detach()
-    if iterate.is_inference():
-        iterate = iterate.clone()  # tensors that were made in inference mode can have no gradient
+    # Tensors that were made in inference mode can have no gradient.
+    origin, iterate = images.detach(), start.clone() if start.is_inference() else start.detach()
     for step in range(attack.steps):
         # A leaf of its own in every step, so that only the gradient of the image is computed.
         leaf = iterate.detach().requires_grad_()
