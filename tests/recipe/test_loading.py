@@ -159,7 +159,8 @@ def test_a_matrix_can_be_set(load):
 
 def test_paths_start_where_they_stand(load, chain, tmp_path, monkeypatch):
     (tmp_path / "inner").mkdir()
-    (tmp_path / "inner" / "own.toml").write_text('[superclasses]\na = ["0", "1"]\nb = ["2"]\n')
+    classes = ["A1", "A2", "A3", "B1", "B2", "B3", "C1", "C2", "C3"]
+    (tmp_path / "inner" / "own.toml").write_text(f"[superclasses]\na = {classes[:4]}\nb = {classes[4:]}\n")
     (tmp_path / "inner" / "model.pt").write_bytes(b"x")
     (tmp_path / "inner" / "base.toml").write_text(
         chain.replace('hierarchy = "hierarchy"', 'hierarchy = "own.toml"').replace(

@@ -16,7 +16,7 @@ import torch
 
 from surgery.errors import InputError
 from surgery.models import Checkpoint, build, save_checkpoint
-from surgery.recipe import load_recipe
+from surgery.recipe import RecipeError, load_recipe
 from surgery.run import RunFolder, differences, run_recipe
 from surgery.stages.attack import Accuracy, Difference
 from surgery.stages.cluster import FoundSuperclasses
@@ -412,9 +412,9 @@ def test_a_missing_hierarchy_of_the_data_is_named(tmp_path: Path) -> None:
     penalty = '{ hierarchy = "data", weight = 0.1, form = "norm" }'
     text = changed(HEAD, '{ kind = "standard" }', f'{{ kind = "standard", cluster = {penalty} }}')
     digits = changed(text, 'name = "planted"', 'name = "digits"')
-    with pytest.raises(InputError, match=r"stage std: .*hierarchy of the data, but .* has none"):
+    with pytest.raises(RecipeError, match=r"hierarchy: digits has no known superclasses that 'data' could mean"):
         run(digits, tmp_path / "run")
-    assert '"failed"' in (tmp_path / "run" / "journal.jsonl").read_text(encoding="utf-8")
+    assert not (tmp_path / "run" / "journal.jsonl").exists(), "before any stage"
 
 
 def test_data_without_a_hierarchy_has_superclasses_without_scores(tmp_path: Path) -> None:

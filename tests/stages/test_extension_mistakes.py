@@ -157,7 +157,7 @@ def test_a_mistake_inside_a_users_attack_names_the_line(tmp_path):
 
 def test_a_wrong_value_for_a_users_attack_is_found_before_the_first_stage(tmp_path):
     recipe = runnable(tmp_path, ATTACK, ROBUSTNESS.format('"abc"'))
-    with pytest.raises(RecipeError, match=r"mine\.toml:\d+:\d+: .*epsilon is 'abc'"):
+    with pytest.raises(RecipeError, match=r"mine\.toml:\d+:\d+: .*epsilon: expected a number .* got 'abc'"):
         run_recipe(recipe, tmp_path / "run")
     assert not (tmp_path / "run" / "results.h5").exists()
 
