@@ -31,7 +31,7 @@ class Affine(Protocol):
         ...
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Agreement:
     """The comparison of two networks on the same images.
 
@@ -46,6 +46,11 @@ class Agreement:
     equal: int
     correlation: float
     class_correlations: Tensor
+
+    def __repr__(self) -> str:
+        low, high = (100 * end for end in self.interval)
+        share = f"the same class for {100 * self.share:.1f} % ({low:.1f} to {high:.1f})"
+        return f"Agreement on {self.images} images: {share}, correlation of logits {self.correlation:.3f}"
 
     @property
     def share(self) -> float:

@@ -33,7 +33,7 @@ class HasMatrix(Protocol):
         ...
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Spectrum:
     """The singular values of W, and two numbers for how many of them matter.
 
@@ -46,6 +46,15 @@ class Spectrum:
     singular_values: Tensor
     effective_rank: float
     stable_rank: float
+
+    def __repr__(self) -> str:
+        count, largest, least = (
+            len(self.singular_values),
+            float(self.singular_values[0]),
+            float(self.singular_values[-1]),
+        )
+        ranks = f"effective rank {self.effective_rank:.3g}, stable rank {self.stable_rank:.3g}"
+        return f"Spectrum of {count} singular values from {largest:.3g} to {least:.3g}, {ranks}"
 
 
 @torch_state(gradients=False)

@@ -30,7 +30,7 @@ _LAYERS = frozenset(("convolution", "matrix_product", "attention"))
 """Kinds of operations that mix features: none of them is after the last linear layer."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class ClassMeans:
     """Sums of the features of each class, to which batches are added one after the other.
 
@@ -41,6 +41,10 @@ class ClassMeans:
     sums: Tensor | None
     counts: Tensor
     limit: int | None
+
+    def __repr__(self) -> str:
+        features = "no" if self.sums is None else self.sums.shape[1]
+        return f"ClassMeans of {len(self.counts)} classes, {int(self.counts.sum())} images, {features} features"
 
     @staticmethod
     def empty(num_classes: int, *, limit: int | None = None) -> ClassMeans:

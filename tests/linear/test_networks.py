@@ -9,7 +9,7 @@ from torch import nn
 
 import surgery
 from surgery.errors import CertificateError, InputError
-from surgery.linear import apply_checked, certify, correlate, extract, linearize
+from surgery.linear import ClassMeans, agreement, apply_checked, certify, correlate, extract, linearize, spectrum
 from surgery.models import open_model
 
 EXAMPLE = torch.zeros(1, 3, 8, 12)
@@ -102,7 +102,11 @@ def test_images_need_not_be_square(model: nn.Module) -> None:
 def test_results_print_on_one_screen(model: nn.Module) -> None:
     names = tuple(f"class {'with a long name ' * 40}{number}" for number in range(3))
     result = linearize(model, EXAMPLE)
-    for value in (result, result.certificate, extract(result, class_names=names), apply_checked(result.plan)):
+    images, labels = torch.randn(2000, 1000), torch.arange(2000) % 1000
+    means = ClassMeans.empty(1000).add(images, labels)
+    agreed = agreement(lambda batch: batch, lambda batch: batch.flip(1), [images])
+    results = (result, result.certificate, extract(result, class_names=names), apply_checked(result.plan))
+    for value in (*results, spectrum(images), agreed, means):
         for text in (repr(value), getattr(value, "_repr_html_", value.__repr__)()):
             assert len(text) < 2000
             assert len(text.splitlines()) < 24
