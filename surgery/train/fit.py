@@ -60,9 +60,11 @@ def fit(
         steps = config.epochs * -(-len(data.train) // config.batch_size)
         engine = (engine or Engine()).on(home, steps=steps, processes=processes.count, dtype=dtype)
         notes = []
-        if engine.channels_last and crashes_in_channels_last(network, few_images(data, home, dtype)):
-            engine = replace(engine, channels_last=False)
-            notes.append("not in channels last: torch crashes in the gradient of narrow convolutions with a stride")
+        if crashes_in_channels_last(network, few_images(data, home, dtype)):
+            if engine.channels_last:
+                notes.append("not in channels last: torch crashes in the gradient of narrow convolutions with a stride")
+            # The caller's network may be in channels last already.
+            engine, network = replace(engine, channels_last=False), network.to(memory_format=torch.contiguous_format)
         if engine.channels_last:
             network = network.to(memory_format=torch.channels_last)
         folder, hooks = None, Hooks()

@@ -98,7 +98,8 @@ class Trained:
         ]
         said = [f"  notice in epoch {notice.epoch}: {notice.text}" for notice in self.notices]
         selected = f", selected on {self.selected_on}" if self.selected_on else ""
-        head = f"Trained {type(self.model).__name__}: {len(self.history)} epochs{selected}"
+        epochs = "1 epoch" if len(self.history) == 1 else f"{len(self.history)} epochs"
+        head = f"Trained {type(self.model).__name__}: {epochs}{selected}"
         return "\n".join([head, *lines, *said, *(f"  {note}" for note in self.notes)])
 
     @property

@@ -31,6 +31,7 @@ config = TrainingConfig(
 )
 network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 16, 1, stride=2), nn.Flatten(), nn.LazyLinear(9))
 network(torch.zeros(1, 3, 16, 16))
+network = network.to(memory_format=torch.channels_last)  # as the caller may have it
 trained = fit(network, planted(train_size=75, test_size=9, validation=0), config)
 print(trained.notes)
 """
