@@ -20,7 +20,7 @@ from torch import fx
 
 from surgery.graph.nodes import attribute, copy_nodes
 from surgery.graph.views.svg import to_svg
-from surgery.graph.views.text import headline, summary
+from surgery.graph.views.text import complete, headline, summary
 
 TENSOR_PATH = re.compile(r'[^"\\\x00-\x1f]+')
 """Names of tensors that fx can write into the code that it generates: inside quotes, or as identifiers."""
@@ -115,6 +115,10 @@ class Graph(fx.GraphModule):
 
     def __copy__(self) -> Graph:
         return self.derive(copy_nodes(self.graph)[0], self.tensors(), self.log)
+
+    def text(self) -> str:
+        """Every operation on a line, in the tree of modules; `print(graph)` shows as much as fits on a screen."""
+        return complete(self)
 
     def __str__(self) -> str:
         return summary(self)

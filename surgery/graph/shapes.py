@@ -6,11 +6,19 @@ arithmetic, assertions and branches of a model resolve to plain numbers, and the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch.utils import _pytree as pytree
+
+from surgery.graph import functions
+
+_LARGEST_POWER = 4096
+"""Bits of a power of whole numbers; sizes of tensors have 63."""
+_MOST_PARTS = 10_000
+"""Tensors into which one operation may split a tensor: each costs time and memory, even without values."""
 
 BATCHES = (2, 3)
 """Two batch sizes; both are larger than one, because models and broadcasting treat one specially."""
@@ -39,7 +47,12 @@ def of_tensor(tensor: torch.Tensor) -> Twins:
 
 
 def run(function: Callable[..., Any], args: tuple[Twins, ...], kwargs: dict[str, Twins]) -> Twins:
-    """Call `function` once for each batch on the twins of its arguments."""
+    """Call `function` once for each batch on the twins of its arguments.
+
+    Raises ValueError for calls that take all time or memory although tensors here hold no data.
+    """
+    for i in range(len(BATCHES)):
+        _check_cost(function, [arg[i] for arg in args], {key: value[i] for key, value in kwargs.items()})
     # The device context sends tensors that the call creates, such as those of `arange`, to the meta device too.
     with torch.no_grad(), torch.device("meta"):
         first, second = (
@@ -47,6 +60,22 @@ def run(function: Callable[..., Any], args: tuple[Twins, ...], kwargs: dict[str,
             for i in range(len(BATCHES))
         )
         return first, second
+
+
+def _check_cost(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """Refuse operators that Python carries out on plain values of any size, and splitting into countless parts."""
+    match (function, *args):
+        case (operator.pow, int(base), int(exponent)) if base.bit_length() * exponent > _LARGEST_POWER:
+            raise ValueError(f"a power of whole numbers has more than {_LARGEST_POWER} bits")
+        case (operator.mul, (str() | tuple() | list()), _) | (operator.mul, _, (str() | tuple() | list())):
+            raise ValueError("a product with a text or a list of numbers")
+        case (torch.unbind | torch.split | torch.chunk | functions.tensor_split, torch.Tensor() as whole):
+            count = kwargs.get("chunks", kwargs.get("indices_or_sections"))
+            if count is None:
+                size = kwargs.get("split_size_or_sections", 1)
+                count = whole.shape[kwargs.get("dim", 0)] // max(1, size) if isinstance(size, int) else 0
+            if isinstance(count, int) and count > _MOST_PARTS:
+                raise ValueError(f"a tensor is split into {count:,} parts; at most {_MOST_PARTS:,} are supported")
 
 
 def is_constant(twins: Twins) -> bool:

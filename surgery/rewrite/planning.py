@@ -10,22 +10,29 @@ import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 
 from torch import fx
 
-from surgery.errors import RewriteError, RuleError
+from surgery.errors import RewriteError, RuleError, printable
 from surgery.graph import Edit, Graph, Place
 from surgery.rewrite.conditions import unmet
 from surgery.rewrite.expression import operations_of
 from surgery.rewrite.matching import MAX_WAYS, Match, TooManyWaysError, Trail, matches, node_candidates
 from surgery.rewrite.rewriter import Rewriter
 from surgery.rewrite.ruleset import Rule, RuleSet, load_rules
+from surgery.torch_state import torch_state
 
 MAX_GENERATIONS = 50
 """Generations of nodes that rules may write on nodes that rules wrote, each time with more nodes than they replace."""
 GROWTH = 20
 """A graph may grow to this many times its nodes, and to as many more as the rewrites of all rules have calls."""
+
+_SHOWN = 10
+"""Rules, and messages about rules, that a plan prints."""
+_ROWS = 30
+"""Rows of the table of a plan in a notebook."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +70,15 @@ class Plan:
 
     def __repr__(self) -> str:
         head = f"Plan of {self.rules.name} for {self.graph.model_name}: {_by_rule(self.edits)}"
-        return "\n  ".join([f"{head}, {len(self.near_misses)} near misses", *self.unexpected])
+        more = len(self.unexpected) - _SHOWN
+        rest = [f"and {more} more rules that fired more or less often than they expect"] if more > 0 else []
+        return "\n  ".join([f"{head}, {len(self.near_misses)} near misses", *self.unexpected[:_SHOWN], *rest])
+
+    def _repr_html_(self) -> str:
+        rows = [f"<tr><td>{escape(rule)}</td><td>{count}</td></tr>" for rule, count in self.counts().items() if count]
+        more = [f"<tr><td>and {len(rows) - _ROWS} more rules</td><td></td></tr>"] if len(rows) > _ROWS else []
+        table = f"<table><tr><th>rule</th><th>edits</th></tr>{''.join([*rows[:_ROWS], *more])}</table>"
+        return f"<pre>{escape(repr(self))}</pre>{table}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,10 +95,13 @@ class Rewrite:
 
 
 def _by_rule(edits: Sequence[Edit]) -> str:
-    counts = ", ".join(f"{rule} {count}" for rule, count in Counter(edit.rule for edit in edits).most_common())
+    fired = Counter(edit.rule for edit in edits).most_common()
+    more = [f"{len(fired) - _SHOWN} more rules"] if len(fired) > _SHOWN else []
+    counts = ", ".join([*(f"{rule} {count}" for rule, count in fired[:_SHOWN]), *more])
     return f"{len(edits)} edits ({counts})" if counts else "no edits"
 
 
+@torch_state(gradients=False)
 def plan(graph: Graph, rules: str | Path | RuleSet | Sequence[str | Path | RuleSet]) -> Plan:
     """Find the edits that `rules` would make to `graph`, which is not changed.
 
@@ -117,7 +135,8 @@ def plan(graph: Graph, rules: str | Path | RuleSet | Sequence[str | Path | RuleS
             break
         before = seen.setdefault(rewriter.form(), round_number)
         if before < round_number:
-            raise _endless(f"the graph after round {round_number} is that after round {before}", fired)
+            same = f"the graph after round {before}" if before else "the graph at the start"
+            raise _endless(f"the graph after round {round_number} is the same as {same}", fired)
     misses = _near_misses(order, rewriter)
     return Plan(
         graph=graph,
@@ -128,6 +147,7 @@ def plan(graph: Graph, rules: str | Path | RuleSet | Sequence[str | Path | RuleS
     )
 
 
+@torch_state(gradients=False)
 def apply(plan: Plan, *, strict: bool = True) -> Rewrite:
     """Carry out the edits of `plan` on a copy of its graph.
 
@@ -155,7 +175,7 @@ def apply(plan: Plan, *, strict: bool = True) -> Rewrite:
             match = _first_match(rule, node, rewriter, trail)
         if match is None:
             raise RewriteError(
-                f"rule {edit.rule!r} does not fit at {edit.at}: {trail.reason}",
+                f"rule {edit.rule!r} does not fit at {printable(edit.at)}: {trail.reason}",
                 hint="was an edit removed from the plan on which this edit builds?",
             )
         log.append(rewriter.perform(rule, match))

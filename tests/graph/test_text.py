@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import OrderedDict
 
 import pytest
 import torch
@@ -74,7 +75,20 @@ def test_large_graph_is_folded_and_says_how_much() -> None:
     rows = summary(graph).splitlines()
     assert len(rows) == 32
     assert all(row.endswith("4 operations") for row in rows[1:-1])
-    assert rows[-1] == "  (120 of 120 operations folded)"
+    assert rows[-1] == "  (120 of 120 operations folded; graph.text() has all)"
+
+
+def test_the_whole_text_has_every_operation() -> None:
+    graph = traced(*[nn.Sequential(nn.ReLU(), nn.Tanh()) for _ in range(60)])
+    rows = graph.text().splitlines()
+    assert rows[0] == str(graph).splitlines()[0]
+    assert sum("relu" in row or "tanh" in row for row in rows) == 120
+
+
+def test_long_names_are_cut_to_a_screen() -> None:
+    name = "a" * 3000
+    layers = nn.Sequential(OrderedDict({name: nn.ReLU(), "b": nn.ReLU()}))
+    assert max(map(len, str(traced(layers, nn.ReLU())).splitlines())) < 200
 
 
 def test_graph_without_modules_is_cut_in_the_middle() -> None:

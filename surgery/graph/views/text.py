@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -255,12 +256,21 @@ def summary(graph: Described) -> str:
             break
         rows = deeper
     shown, total = sum(row.operation for row in rows), len(computing(graph))
-    folded = [f"  ({total - shown} of {total} operations folded)"] if shown < total else []
-    texts = _columns(rows)
+    folded = [f"  ({total - shown} of {total} operations folded; graph.text() has all)"] if shown < total else []
+    texts = _columns([replace(row, label=_cut(row.label), shape=_cut(row.shape)) for row in rows])
     if len(texts) > _SUMMARY_ROWS:
         head, tail = texts[: _SUMMARY_ROWS - 9], texts[-8:]
-        texts = [*head, f"  ... {len(texts) - len(head) - len(tail)} more lines ...", *tail]
+        texts = [*head, f"  ... {len(texts) - len(head) - len(tail)} more lines, all in graph.text() ...", *tail]
     return "\n".join([headline(graph), *texts, *folded])
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def complete(graph: Described) -> str:
+    """The headline, and every operation on a line in the tree of modules."""
+    return "\n".join([headline(graph), *_columns(list(_rows(module_tree(graph), depth=sys.maxsize)))])
 
 
 @dataclass(frozen=True, kw_only=True)
