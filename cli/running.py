@@ -7,7 +7,7 @@ import shlex
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -93,7 +93,13 @@ def carry_out(
             for extension in () if quiet else recipe.extensions():
                 out.note(f"imports {extension.reference} ({extension.path})")
             # `_ended` is the inner one: `watching` draws the board a last time, and that picture stays on the screen.
-            with watching(board, out, quiet=quiet) as watcher, warnings.catch_warnings(), _ended(board):
+            # What code of a user prints while it runs is no result.
+            with (
+                watching(board, out, quiet=quiet) as watcher,
+                warnings.catch_warnings(),
+                redirect_stdout(sys.stderr),
+                _ended(board),
+            ):
                 # Warnings are printed in the form of the commands, and at once: a run may take days.
                 warnings.showwarning = lambda message, *rest, **named: watcher.warn(str(message))
 

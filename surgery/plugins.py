@@ -129,8 +129,7 @@ def load(reference: str) -> Any:
     module_name, _, name = reference.partition(":")
     # A notebook or a prompt is a module without a file, and it is imported already.
     path = None if module_name == "__main__" else locate(reference).path
-    # A command that prints its results as JSON must not print what a user's module prints with them.
-    with current_folder_last(), redirect_stdout(sys.stderr):
+    with users_code():
         try:
             module = importlib.import_module(module_name)
         except Exception as error:  # foreign code may raise anything
@@ -164,6 +163,16 @@ def users_frame(error: BaseException) -> traceback.FrameSummary | None:
         if package not in ("surgery", "surgery_cli") and not generated and not installed:
             return traceback.FrameSummary(file, line, frame.f_code.co_name)
     return None
+
+
+@contextmanager
+def users_code() -> Iterator[None]:
+    """Run code of a user: it may import its neighbors, and what it prints goes to stderr.
+
+    A command prints its results to stdout, and another program may read them as JSON.
+    """
+    with current_folder_last(), redirect_stdout(sys.stderr):
+        yield
 
 
 @contextmanager

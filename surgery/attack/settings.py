@@ -36,7 +36,7 @@ def attack_from(settings: Mapping[str, Any], *, where: str = "attack") -> Attack
     try:
         # Parsed here, so that a user's attack gets numbers as the built-in attacks do.
         sizes = {key: pixels(arguments[key], what=key) for key in SIZES if key in arguments}
-        with plugins.current_folder_last():  # a user's function may import its neighbors only when it is called
+        with plugins.users_code():  # a user's function may import its neighbors only when it is called
             attack = make(**{**arguments, **sizes})
     except InputError as error:
         raise InputError(f"{where}: {error.message}", hint=error.hint) from error

@@ -156,7 +156,7 @@ def _known(name: str) -> Callable[..., Dataset]:
 
 def _call(source: Any, name: str, arguments: Mapping[str, Any]) -> Dataset:
     """Call a user's function; an exception that surgery does not raise becomes one that names the function."""
-    with plugins.current_folder_last():  # the function may import its neighbors only when it is called
+    with plugins.users_code():  # the function may import its neighbors only when it is called
         try:
             data = source(**arguments)
         except SurgeryError:

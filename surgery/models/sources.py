@@ -170,7 +170,7 @@ def call_user(builder: Callable[..., Any], reference: str, arguments: Mapping[st
 
     Raises InputError where it fails, with the user's exception as its cause, and where it returns no network.
     """
-    with plugins.current_folder_last():  # the function may import its neighbors only when it is called
+    with plugins.users_code():  # the function may import its neighbors only when it is called
         try:
             module = builder(**arguments)
         except Exception as error:  # a user's code may raise anything

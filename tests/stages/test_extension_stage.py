@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from surgery.errors import InputError
 from surgery.models import build, save_checkpoint
@@ -13,6 +15,7 @@ from surgery.models.checkpoint import Checkpoint
 from surgery.recipe import Recipe, RecipeError, load_recipe, preview_run, stage_keys
 from surgery.run import Run, run_recipe
 from surgery.stages.attack import AttackStage
+from surgery_cli.main import app
 
 KIND = '''\
 from typing import ClassVar
@@ -215,9 +218,20 @@ def test_a_section_with_a_key_of_another_section_is_refused_before_anything_runs
     assert not Path("run/results.h5").exists()
 
 
-def test_what_a_users_module_prints_is_not_part_of_the_results(
-    module: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    module.write_text(KIND + "print('imported')\n")
-    run(DATA + PROBE)
-    assert "imported" not in capsys.readouterr().out
+MADE = """
+print("imported")
+
+def data():
+    print("loading")
+    from surgery.data import planted
+    return planted(train_size=90, test_size=18)
+"""
+
+
+def test_what_code_of_a_user_prints_is_not_part_of_the_results(module: Path) -> None:
+    module.write_text(KIND.replace("context.claim()", "context.claim()\n        print('running')") + MADE)
+    Path("mine.toml").write_text('[data]\nname = "probes_for_tests:data"\n\n' + PROBE)
+    result = CliRunner().invoke(app, ["run", "mine.toml", "-o", "run", "--json"])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["stages"]["ran"] == ["probe"]
+    assert all(word in result.stderr for word in ("imported", "loading", "running"))
