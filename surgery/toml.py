@@ -85,7 +85,7 @@ class TomlDocument:
 def read_text(path: str | Path) -> str:
     """The text of a recipe, a ruleset or a similar file that people write.
 
-    Raises InputError for what is no regular file, for a file above `LARGEST` bytes, and for one that is not UTF-8.
+    Raises InputError for a folder, pipe or device, for a file above `LARGEST` bytes, and for one that is not UTF-8.
     """
     try:
         with existing_file(path).open("rb") as stream:

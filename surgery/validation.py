@@ -45,7 +45,7 @@ class Finding:
 class Visited:
     """A value of the data with its part of the schema.
 
-    `model`: the model of a table. `kinds`: the valid kinds of a table, where its own is none of them. `markers`: those
+    `model`: the model of a table. `kinds`: the valid kinds of a table that has an unknown kind. `markers`: those
     of the field's `Annotated`.
     """
 
@@ -181,8 +181,9 @@ def _finding(item: ErrorDetails, data: Mapping[str, Any], tables: Mapping[Locati
         location = (*location, context["key"]) if inside else location
         return Finding(location=location, message=message, hint=context["hint"], on_key=on_key)
     expected = _expected(kind, context)
-    told = f"expected {expected}, got {shown(item['input'])}" if expected else f"{item['msg']}, not {item['input']!r}"
-    return Finding(location=location, message=_at(location, told), on_key=on_key)
+    got = shown(item["input"])
+    message = f"expected {expected}, got {got}" if expected else f"{item['msg']}, got {got}"
+    return Finding(location=location, message=_at(location, message), on_key=on_key)
 
 
 def _in_data(location: Location, data: Any, *, missing: bool = False) -> Location:

@@ -1,4 +1,4 @@
-"""All mistakes of a recipe whose matrix is resolved: in tables, references, and files."""
+"""All mistakes of one variant of a recipe, without its matrix: in tables, references, and files."""
 
 from __future__ import annotations
 
@@ -77,9 +77,9 @@ def _check_files(document: Document, files: Files) -> Iterator[Problem]:
                 continue
             if (visited.value, marker) not in files:
                 files[visited.value, marker] = _check_file(visited.value, marker)
-            told = files[visited.value, marker]
-            if told is not None:
-                yield Problem(place=document.place(visited.location), message=told.message, hint=told.hint)
+            error = files[visited.value, marker]
+            if error is not None:
+                yield Problem(place=document.place(visited.location), message=error.message, hint=error.hint)
 
 
 def _check_hierarchies(document: Document, files: Files) -> Iterator[Problem]:
@@ -100,11 +100,11 @@ def _check_hierarchies(document: Document, files: Files) -> Iterator[Problem]:
                 files[key] = None
             except InputError as error:
                 files[key] = error
-        told = files[key]
+        wrong = files[key]
         # A text that is neither a name nor a file is reported as a wrong reference.
-        if told is not None and (text in NAMED or text.endswith(HIERARCHY_SUFFIXES)):
-            message = f"{visited.location[-1]}: {told.message}"
-            yield Problem(place=document.place(visited.location), message=message, hint=told.hint)
+        if wrong is not None and (text in NAMED or text.endswith(HIERARCHY_SUFFIXES)):
+            message = f"{visited.location[-1]}: {wrong.message}"
+            yield Problem(place=document.place(visited.location), message=message, hint=wrong.hint)
 
 
 def _check_file(text: str, marker: Any) -> InputError | None:

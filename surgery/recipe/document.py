@@ -192,14 +192,15 @@ def shipped_names() -> tuple[str, ...]:
 def find_recipe(name_or_path: str | Path) -> Path:
     """The file of a recipe, given by its path or as the name of a shipped recipe.
 
-    Raises InputError with the nearest names if there is neither.
+    Raises InputError with the nearest names if neither exists.
     """
     path = Path(name_or_path)
     if str(name_or_path) in shipped_names() and not path.is_file():
         return SHIPPED / f"{name_or_path}.toml"
     if path.suffix != ".toml" and not os.path.exists(path):  # noqa: PTH110 - Path.exists raises for long names
         hint = suggest(str(name_or_path), shipped_names()) or f"shipped recipes are {', '.join(shipped_names())}"
-        raise InputError(f"no shipped recipe and no file is called {str(name_or_path)!r}", hint=hint)
+        message = f"unknown recipe {str(name_or_path)!r}: no shipped recipe and no file has this name"
+        raise InputError(message, hint=hint)
     return path
 
 

@@ -34,7 +34,7 @@ class Link:
 
 
 def links(document: Document) -> Iterator[Link]:
-    """All references in a recipe, right or wrong, of stages whose kind is known."""
+    """All references in a recipe, right or wrong, of stages of a known kind."""
     for visited in document.visited:
         for marker in visited.markers:
             if isinstance(marker, Reference) and isinstance(visited.value, str):
@@ -88,17 +88,17 @@ def check_links(document: Document) -> Iterator[Problem]:
     """Wrong references: to stages that do not exist or are of the wrong kind, and in circles."""
     tables = document.stages
     for link in links(document):
-        told = _check(link, tables)
-        if told is not None:
-            yield Problem(place=document.place(link.location), message=told[0], hint=told[1])
+        mistake = _check(link, tables)
+        if mistake is not None:
+            yield Problem(place=document.place(link.location), message=mistake[0], hint=mistake[1])
     yield from _cycles(document)
 
 
 def check_reference(document: Document, location: Location, text: str, reference: Reference) -> Iterator[Problem]:
-    """The mistake, if any, in a reference of an extension, whose class was imported by now."""
-    told = _check(_link(location, text, reference), document.stages)
-    if told is not None:
-        yield Problem(place=document.place(location), message=told[0], hint=told[1])
+    """The mistake, if any, in a reference of an extension, after the run imported its class."""
+    mistake = _check(_link(location, text, reference), document.stages)
+    if mistake is not None:
+        yield Problem(place=document.place(location), message=mistake[0], hint=mistake[1])
 
 
 def _link(location: Location, text: str, reference: Reference) -> Link:
@@ -217,9 +217,10 @@ def _cycles(document: Document) -> Iterator[Problem]:
             waiting = [item for item, _ in path]
             if link.target in waiting:
                 circle = [*waiting[waiting.index(link.target) :], link.target]
-                message = f"stages wait for each other: {' -> '.join(circle)}"
+                message = f"stages refer to each other in a circle: {' -> '.join(circle)}"
                 if len(circle) == 2:
                     message = f"stage {link.target!r} refers to itself"
-                yield Problem(place=document.place(link.location), message=message, hint="no stage can run first")
+                hint = "remove one of these references: no stage can run first"
+                yield Problem(place=document.place(link.location), message=message, hint=hint)
             elif link.target not in done:
                 path.append((link.target, list(inputs[link.target])))

@@ -66,7 +66,7 @@ def read_matrix(document: Document, problems: list[Problem]) -> Matrix:
     of_stage = _axes_of_stages(document, axes)
     count = sum(math.prod(len(axis.values) for axis in own) for own in of_stage.values())
     if count > MOST_STAGES:
-        message = f"the matrix makes {count} stages; expected at most {MOST_STAGES}"
+        message = f"matrix: expected at most {MOST_STAGES} stages with all repetitions, got {count}"
         problems.append(Problem(place=document.place(("matrix",)), message=message))
     choices = _choices(axes, [] if count > MOST_STAGES else of_stage.values())
     return Matrix(axes=axes, of_stage=of_stage, choices=choices)
@@ -88,7 +88,7 @@ def _axes(document: Document, problems: list[Problem]) -> tuple[Axis, ...]:
         problems.append(Problem(place=document.place(("matrix",)), message=message, hint="as in matrix.seed = [0, 1]"))
         return ()
     if len(matrix) > MOST_AXES:
-        message = f"the matrix has {len(matrix)} keys; expected at most {MOST_AXES}"
+        message = f"matrix: expected at most {MOST_AXES} keys, got {len(matrix)}"
         problems.append(Problem(place=document.place(("matrix",)), message=message))
         return ()
     # A key that is wrong is left out, so that the mistakes of the stages are reported in the same error.
@@ -163,14 +163,14 @@ def _check_axis(key: str, values: Any, document: Document) -> Problem | None:
         except InputError as error:
             return problem(error.message, index)
     if len({json.dumps(value, sort_keys=True) for value in values}) != len(values):
-        return problem("expected different values, but one is given twice")
+        return problem("expected different values, got one of them twice")
     location = _location(key)
     if not location or not _is_place(location):
-        message = 'a matrix has `seed`, keys of [model], and keys inside stages, as in "stage.at.epochs"'
+        message = 'expected `seed`, a key of [model], or a key of a stage as in "stage.at.epochs"'
         return problem(message, on_key=True)
     if location[0] == "data":
-        message = "the data are the same for the whole recipe; another data set is another recipe"
-        return problem(message, on_key=True)
+        hint = "write a second recipe that includes this one"
+        return problem("a recipe has one data set, so [data] cannot vary", on_key=True, hint=hint)
     if location[0] == "stage" and location[2:] == ("kind",):
         return problem("the kind of a stage cannot vary", on_key=True)
     if location[0] == "stage" and gathers(document.stages.get(str(location[1]), {})):

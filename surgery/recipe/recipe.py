@@ -47,7 +47,7 @@ class Recipe:
             if stage.name == name:
                 return stage
         names = [stage.name for stage in self.stages]
-        raise InputError(f"recipe {self.name} has no stage {name!r}", hint=suggest(name, names))
+        raise InputError(f"unknown stage {name!r} of recipe {self.name}", hint=suggest(name, names))
 
     def extensions(self) -> tuple[Extension, ...]:
         """The extensions that a run imports, located but not imported."""

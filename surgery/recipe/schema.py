@@ -40,7 +40,7 @@ class RecipeTable(Table):
 
 
 class RecipeFile(Table):
-    """A chain of experiments on one data set: networks, what is trained and measured, and in which variants."""
+    """Experiments on one data set: networks, stages, and the values for which stages are repeated."""
 
     heading: ClassVar[str] = "The file"
 

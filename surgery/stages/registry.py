@@ -30,5 +30,5 @@ ExtensionStage.own_sections = {section.key: section for table in KINDS.values() 
 
 
 def table_of(kind: object) -> type[StageTable]:
-    """The table of a stage kind; what is none of surgery's kinds is an extension, or a mistake that its table tells."""
+    """The table of a stage kind; that of extensions for every other value, which reports an unknown kind."""
     return KINDS.get(kind, ExtensionStage) if isinstance(kind, str) else ExtensionStage

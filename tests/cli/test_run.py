@@ -209,7 +209,7 @@ def test_errors_of_set_name_the_flag(tiny: Path) -> None:
     [
         (["quickstrt"], "did you mean 'quickstart'?"),
         (["nowhere.toml"], "nowhere.toml: no such file"),
-        (["quickstart", "--stage", "atx"], "has no stage 'atx'"),
+        (["quickstart", "--stage", "atx"], "unknown stage 'atx'"),
         (["quickstart", "--device", "warp"], "--device warp"),
     ],
 )

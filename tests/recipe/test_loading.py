@@ -177,12 +177,14 @@ def test_paths_start_where_they_stand(load, chain, tmp_path, monkeypatch):
 
 
 def test_a_stage_that_is_not_there_is_an_error_with_near_names(load):
-    with pytest.raises(InputError, match=r"recipe mine has no stage 'at_linaer'(.|\n)*'at_linear'"):
+    with pytest.raises(InputError, match=r"unknown stage 'at_linaer' of recipe mine(.|\n)*'at_linear'"):
         load().stage("at_linaer")
 
 
 def test_an_unknown_recipe_is_an_error_with_near_names():
-    with pytest.raises(InputError, match=r"no shipped recipe and no file is called 'quickstat'(.|\n)*'quickstart'"):
+    with pytest.raises(
+        InputError, match=r"unknown recipe 'quickstat': no shipped recipe and no file(.|\n)*'quickstart'"
+    ):
         load_recipe("quickstat")
 
 

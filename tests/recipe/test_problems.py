@@ -114,7 +114,7 @@ EDITS = {
         "§[stage.at]",
         "stage at has no network to train; give the recipe a table",
     ),
-    "matrix key": ("[recipe]", "[matrix]\n§sede = [1]\n[recipe]", "sede: a matrix has `seed`"),
+    "matrix key": ("[recipe]", "[matrix]\n§sede = [1]\n[recipe]", "sede: expected `seed`, a key of"),
     "matrix path": (
         "[recipe]",
         '[matrix]\n§"stage.at.epoch" = [1]\n[recipe]',
@@ -132,7 +132,7 @@ EDITS = {
     ),
     "matrix list": ("[recipe]", "[matrix]\nseed = §3\n[recipe]", "seed: expected a list of values, got 3"),
     "matrix twice": ("[recipe]", "[matrix]\nseed = §[3, 3]\n[recipe]", "seed: expected different values"),
-    "matrix data": ("[recipe]", '[matrix]\n§"data.seed" = [3]\n[recipe]', "data.seed: the data are the same"),
+    "matrix data": ("[recipe]", '[matrix]\n§"data.seed" = [3]\n[recipe]', "data.seed: a recipe has one data set"),
     "matrix report": (
         "[recipe]",
         '[matrix]\n§"stage.report.figures" = [[]]\n[recipe]',
@@ -141,7 +141,7 @@ EDITS = {
     "matrix size": (
         "[recipe]",
         f'§[matrix]\nseed = {HUNDRED}\n"stage.at.epochs" = {HUNDRED}\n[recipe]',
-        "the matrix makes",
+        "matrix: expected at most 2000 stages with all repetitions, got",
     ),
     "syntax": ("[stage.at]", "[stage.at§", "Expected ']'"),
     "include missing": ("[recipe]", 'include = [§"none.toml"]\n[recipe]', ".*none.toml: no such file"),
@@ -172,7 +172,7 @@ def test_a_mistake_is_said_at_its_place(load, chain, old, new, message):
 def test_stages_that_wait_for_each_other_are_named(load, chain):
     text = chain.replace("[stage.at]", '[stage.at]\ninitial = "atc"')
     with pytest.raises(
-        RecipeError, match="stages wait for each other: at -> atc -> hierarchy -> at_linear -> at"
+        RecipeError, match="stages refer to each other in a circle: at -> atc -> hierarchy -> at_linear -> at"
     ) as caught:
         load(text)
     [problem] = caught.value.problems
