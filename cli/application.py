@@ -6,12 +6,14 @@ import inspect
 import io
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, NoReturn
 
 from typer.core import TyperCommand, TyperGroup
 
 from surgery.errors import SurgeryError
+from surgery_cli.console import only_results
 from surgery_cli.dialect import in_options
 from surgery_cli.errors import guarded
 from surgery_cli.options import DATA, MODEL, OUTPUT, RECIPE, RESULT
@@ -23,7 +25,8 @@ class Command(TyperCommand):
     def invoke(self, ctx: Any) -> Any:
         """Run the command; an error of the library names options where it named arguments."""
         try:
-            return super().invoke(ctx)
+            with only_results() if ctx.params.get("as_json") else nullcontext():
+                return super().invoke(ctx)
         except SurgeryError as error:
             options = {item.name: max(item.opts, key=len) for item in self.params if item.param_type_name == "option"}
             error.message = in_options(error.message, options, is_hint=False)

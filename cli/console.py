@@ -9,7 +9,8 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -131,9 +132,28 @@ def message_text(text: str) -> str:
     return escaped("\n".join(lines))
 
 
+_results: ContextVar[TextIO | None] = ContextVar("results", default=None)
+
+
+@contextmanager
+def only_results() -> Iterator[None]:
+    """Keep stdout for `write_result` while the block runs: what code of a user prints there goes to stderr."""
+    token = _results.set(sys.stdout)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _results.reset(token)
+
+
+def write_result(text: str) -> None:
+    """Print `text` on stdout, also inside `only_results`."""
+    typer.echo(text, file=_results.get() or sys.stdout, nl=False)
+
+
 def write_json(data: Mapping[str, Any]) -> None:
     """Print `data` as JSON on stdout."""
-    typer.echo(json_text(data))
+    write_result(json_text(data) + "\n")
 
 
 def json_text(data: Any) -> str:

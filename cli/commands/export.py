@@ -12,7 +12,7 @@ import typer
 from surgery.errors import InputError
 from surgery.files import check_writable, write_atomically
 from surgery_cli import options
-from surgery_cli.console import Output, json_text
+from surgery_cli.console import Output, json_text, write_result
 
 if TYPE_CHECKING:
     from surgery.store import Group
@@ -113,7 +113,7 @@ def _export_json(groups: Sequence[Group], variable: str | None, output: Path | N
 
     text = json_text({"groups": [group_dict(item) for item in groups]}) + "\n"
     if output is None:
-        typer.echo(text, nl=False)
+        write_result(text)
     else:
         write_atomically(output, text.encode())
 
@@ -124,7 +124,7 @@ def _export_csv(groups: Sequence[Group], variable: str | None, output: Path | No
     if variable is not None:
         text = csv_text(groups[0], variable)
         if output is None:
-            typer.echo(text, nl=False)
+            write_result(text)
         else:
             write_atomically(output, text.encode())
     elif output is not None:

@@ -79,6 +79,10 @@ def test_options_are_listed_from_what_is_read_to_how_it_is_printed() -> None:
         assert all(text.count(f"  {option} ") == 1 for text in map(help_of, ("linearize", "extract", "attack")))
 
 
+def test_help_is_a_result_also_where_json_is_asked_for() -> None:
+    assert CliRunner().invoke(app, ["linearize", "--json", "--help"]).stdout == help_of("linearize")
+
+
 def test_no_words_are_a_question_for_help() -> None:
     result = CliRunner().invoke(app, [])
     assert result.exit_code == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -143,3 +144,16 @@ def test_errors_of_user_code_offer_the_traceback_of_the_command_line(folder: Pat
     message = surgery("certify", "--model", "cli_net_for_tests.py:Net", "--arg", "width=x", "--input", "3x8x8", code=2)
     assert "cli_net_for_tests.py:9)" in message.stderr
     assert "hint: --debug prints the traceback" in message.stderr
+
+
+def test_what_a_model_prints_does_not_mix_with_json(folder: Path) -> None:
+    (folder / "cli_loud_for_tests.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Sequential):\n"
+        "    def __init__(self): super().__init__(nn.Flatten(), nn.Linear(768, 9)); print('made')\n"
+        "    def forward(self, x): print('called'); return super().forward(x)\n"
+    )
+    words = ("attack", "--model", "cli_loud_for_tests.py:Net", "--data", "planted", "--images", 9, "--json")
+    result = surgery(*words, "--attack", "fgsm", "--epsilon", "8/255")
+    assert json.loads(result.stdout)
+    assert "called" in result.stderr
