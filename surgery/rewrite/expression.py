@@ -20,7 +20,7 @@ from surgery.graph import KINDS, OPERATIONS
 LONGEST = 10_000
 """The most characters of an expression."""
 MOST_TERMS = 100
-"""The most calls, names and constants in an expression; its nesting, into which matching recurses, is less."""
+"""The most calls, names, lists and constants in an expression; its nesting, into which matching recurses, is less."""
 
 CONSTANTS: Mapping[str, Any] = {"true": True, "false": False, "none": None}
 
@@ -114,11 +114,16 @@ def parse(text: str) -> tuple[Expression, ...]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Python's remarks on code, such as unknown escapes in strings
             body = ast.parse(f"({text})", mode="eval").body
-        terms = sum(isinstance(item, (ast.Name, ast.Constant)) for item in ast.walk(body))
+        terms = sum(isinstance(item, (ast.Name, ast.Constant, ast.List, ast.Tuple)) for item in ast.walk(body))
         if terms > MOST_TERMS:
-            message = f"the expression has {terms:,} calls, names and constants; at most {MOST_TERMS} are allowed"
+            message = (
+                f"the expression has {terms:,} calls, names, lists and constants; at most {MOST_TERMS} are allowed"
+            )
             raise ExpressionError(message, 0)
-        return tuple(_expression(item) for item in (body.elts if isinstance(body, ast.Tuple) else [body]))
+        items = body.elts if isinstance(body, ast.Tuple) else [body]
+        if not items:
+            raise ExpressionError("the expression is empty", 0)
+        return tuple(map(_expression, items))
     except SyntaxError as error:
         column = min(max((error.offset or 2) - 2, 0), len(text))
         raise ExpressionError(f"syntax error: {error.msg}", column) from None

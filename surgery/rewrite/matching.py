@@ -25,7 +25,7 @@ from surgery.rewrite.expression import (
     operations_of,
 )
 
-MAX_WAYS = 100_000
+MAX_WAYS = 30_000
 """Ways of fitting parts of a pattern at one node after which the search is given up: about a second."""
 
 Bindings = Mapping[str, Any]

@@ -126,6 +126,9 @@ def load_rules(name_or_path: str | Path | RuleSet | Sequence[str | Path | RuleSe
         return name_or_path
     if isinstance(name_or_path, (str, Path)):
         return _load(str(name_or_path), None, (), {})
+    if not isinstance(name_or_path, (list, tuple)):
+        given = type(name_or_path).__name__
+        raise RuleError(f"expected the name of a ruleset, a path, a RuleSet, or a list of them, got {given}")
     rulesets = [load_rules(item) for item in name_or_path]
     if len(rulesets) == 1:
         return rulesets[0]
@@ -215,23 +218,27 @@ def _unique(rules: Iterable[Rule]) -> tuple[Rule, ...]:
 
 def _rules(document: TomlDocument) -> tuple[list[Rule], list[_Mistake]]:
     """The rules of a file, and the mistakes in those whose table has the right keys and types."""
-    rules: dict[str, Rule] = {}
+    rules: list[Rule] = []
     mistakes: list[_Mistake] = []
+    names: set[str] = set()
     tables = document.data.get("rule", [])
+    if not isinstance(tables, list):
+        return [], []
     if len(tables) > MOST_RULES:
         text = f"{len(tables):,} rules; at most {MOST_RULES:,} are allowed in a ruleset"
         return [], [(document.position(("rule", MOST_RULES)), text)]
-    for index, table in enumerate(tables if isinstance(tables, list) else []):
+    for index, table in enumerate(tables):
         try:
             item = _Rule.model_validate(table)
         except ValidationError:
             continue  # reported with the mistakes of all tables
-        if item.name in rules:
+        if item.name in names:
             mistakes.append((document.position(("rule", index, "name")), f"a second rule called {item.name!r}"))
+        names.add(item.name)
         rule = _rule(item, index, document, mistakes)
         if rule is not None:
-            rules[item.name] = rule
-    return list(rules.values()), mistakes
+            rules.append(rule)
+    return rules, mistakes
 
 
 def _rule(item: _Rule, index: int, document: TomlDocument, mistakes: list[_Mistake]) -> Rule | None:
