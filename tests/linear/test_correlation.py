@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -166,3 +167,27 @@ def test_the_spectrum_of_nothing_is_an_error() -> None:
         spectrum(torch.zeros(4, 3))
     with pytest.raises(InputError, match="once the mean over classes is subtracted"):
         spectrum(torch.full((4, 3), 0.1), center=True)
+
+
+@pytest.mark.parametrize("center", [False, True])
+@pytest.mark.parametrize("shape", [(5, 40), (40, 5), (7, 7), (1, 9)])
+def test_the_spectrum_of_more_classes_than_input_values_is_that_of_numpy(shape: tuple[int, int], center: bool) -> None:
+    W = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    centered = W - W.mean(dim=1, keepdim=True) if center else W
+    expected = np.linalg.svd(centered.numpy(), compute_uv=False)
+    found = spectrum(W, center=center).singular_values
+    assert len(found) == min(shape)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-6, atol=1e-6 * expected[0])
+
+
+def test_undefined_correlations_are_nan_on_request() -> None:
+    W = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+    W[:, 2] = 0.0
+    found = correlate(W, undefined="nan")
+    kept = [0, 1, 3]
+    assert torch.equal(found[kept][:, kept], correlate(W[:, kept]))
+    assert found[2].isnan().all()
+    assert found[:, 2].isnan().all()
+    with pytest.raises(InputError, match="the weight vector of class 2 is zero"):
+        correlate(W)
+    assert correlate(W[:, :1], center=True, undefined="nan").isnan().all()
