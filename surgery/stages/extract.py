@@ -120,7 +120,7 @@ AXES = ("channel", "row", "column")
 
 MOST_CORRELATED = 2048
 """The largest number of rows of W, at an inner node, for which C and the spectrum are computed without being asked for.
-Both cost the square of it in memory and the cube in time: 16,384 rows took 2 GB and three quarters of an hour.
+Memory grows with its square: for 16,384 rows, each of the two C takes 2 GB.
 """
 
 MOST_APART = 4.0
