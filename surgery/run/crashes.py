@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from surgery.stages import RunFolder, Stage
-
-CRASH = ".crash.txt"
-"""The file in a run folder in which Python writes the signal and the traceback of a native crash."""
+from surgery.stages.folder import CRASH
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from surgery.errors import InputError
+from surgery.files import sha256_of
 from surgery.recipe import StageRecord
 from surgery.stages import StageTable
 from surgery.stages.folder import FILES, RECORD, RunFolder
@@ -79,7 +78,7 @@ def check_files(folder: RunFolder, stage: str, found: Recorded, table: type[Stag
     for file in table.files if whole else (*table.files, *table.temporary):
         path = folder.path / file.format(stage)
         before = found.files.get(file.format(stage))
-        if before is not None and path.exists() and (now := digest_of(path)) != before:
+        if before is not None and path.exists() and (now := sha256_of(path)) != before:
             raise InputError(
                 f"{path}: damaged or replaced since stage {stage} wrote it: "
                 f"expected SHA-256 {before[:16]}..., got {now[:16]}...",
@@ -105,15 +104,6 @@ def checked_files(folder: RunFolder) -> tuple[CheckedFile, ...]:
             continue  # an unfinished run of another recipe has replaced them
         for file, digest in stage.files.items():
             path = folder.path / file
-            state = "missing" if not path.exists() else "intact" if digest_of(path) == digest else "damaged or replaced"
+            state = "missing" if not path.exists() else "intact" if sha256_of(path) == digest else "damaged or replaced"
             found.append(CheckedFile(stage=name, path=file, state=state))
     return tuple(found)
-
-
-def digest_of(path: Path) -> str:
-    """The SHA-256 of a file; raises InputError if it cannot be read."""
-    try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None

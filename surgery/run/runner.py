@@ -14,16 +14,16 @@ import torch
 
 from surgery.data import Dataset
 from surgery.errors import InputError, SurgeryError
-from surgery.files import write_atomically
+from surgery.files import sha256_of, write_atomically
 from surgery.plugins import Extension, current_folder_last, raised_inside
 from surgery.recipe import Recipe, StageRecord, load_data, stage_records
 from surgery.recipe.recipe import extension_reference
 from surgery.run import resume
-from surgery.run.crashes import CRASH, Death, crashes_written, previous_death
+from surgery.run.crashes import Death, crashes_written, previous_death
 from surgery.run.distributed import Team, assembled
 from surgery.stages import Context, Finished, Listener, RunFolder, Sizes, Stage, StageProgress, Summary, summarize
 from surgery.stages.fields import ExtensionName
-from surgery.stages.folder import FILES
+from surgery.stages.folder import CRASH, FILES
 from surgery.stages.registry import KINDS
 from surgery.stages.stage import in_words, model_of
 from surgery.store import Group, StoreError, folder_lock
@@ -64,6 +64,7 @@ def run_recipe(
     home = find_device(device)
     where = RunFolder(path=Path(folder))
     where.make()
+    where.check()
     with assembled(home) as team, folder_lock(where.path) if team.leads else nullcontext(), current_folder_last():
         # The user's classes are imported first: what does not fit the data is found before any stage runs.
         imported = recipe.imported()
@@ -233,7 +234,7 @@ class _Runner:
             if not isinstance(group, Group):  # a stage kind of a user may forget to return it
                 raise InputError(f"expected run() to return a surgery.store.Group, got {type(group).__name__}")
             files = [file.format(name) for file in (*table.files, *table.temporary)]
-            digests = {file: resume.digest_of(path) for file in files if (path := self.folder.path / file).is_file()}
+            digests = {file: sha256_of(path) for file in files if (path := self.folder.path / file).is_file()}
             if digests:
                 group = replace(group, provenance={**group.provenance, FILES: json.dumps(digests)})
             # The group last: only a stage whose group is in the store counts as finished, whenever the run is killed.

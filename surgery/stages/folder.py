@@ -14,13 +14,16 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor
 
-from surgery.errors import InputError
+from surgery.errors import InputError, printable
 from surgery.files import write_atomically
 from surgery.store import Group, read_group, read_provenances, write_group
 from surgery.store.failures import write_errors
 
 RECORD = "stage"
 """The provenance entry of a group that holds its stage's record as JSON: parameters, inputs and key."""
+
+CRASH = ".crash.txt"
+"""The file in which Python writes the signal and the traceback of a native crash."""
 
 FILES = "files"
 """The provenance entry that holds the SHA-256 of each file of the stage as JSON, by its path in the run folder."""
@@ -50,8 +53,20 @@ class RunFolder:
         """Make the folder; raises InputError if that fails."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            raise InputError(f"{self.path}: expected a folder, got a file, a pipe or a link to nowhere") from None
         except OSError as error:
-            raise InputError(f"{self.path}: the folder cannot be made: {error.strerror}") from None
+            raise InputError(f"{printable(self.path)}: the folder cannot be made: {error.strerror}") from None
+
+    def check(self) -> None:
+        """Raise InputError if a folder, pipe or device has the name of a file of the run: a pipe would block."""
+        for name in ("results.h5", "recipe.toml", "journal.jsonl", CRASH):
+            path = self.path / name
+            if path.exists() and not path.is_file():
+                raise InputError(
+                    f"{path}: expected a file, got a folder, a pipe or a device",
+                    hint="remove it, or choose another run folder",
+                )
 
     def read(self, stage: str) -> Group:
         return read_group(self.store, stage)

@@ -74,8 +74,10 @@ def folder_lock(folder: str | Path, *, timeout: float = 60.0) -> Iterator[None]:
 
 def holder(folder: Path) -> Holder | None:
     """The process that holds the lock of `folder`, or that died holding it; None if there is no note."""
+    path = folder / NOTE
     try:
-        return Holder(**json.loads((folder / NOTE).read_text(encoding="utf-8")))
+        # A pipe of this name would block.
+        return Holder(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
     except (OSError, ValueError, TypeError):  # no note, or not one that this version wrote
         return None
 
