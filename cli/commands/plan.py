@@ -89,7 +89,7 @@ def show_plan(given: RunOptions, out: Output, *, verbose: bool, measure: bool = 
         with out.working("measuring the speed of the networks"):
             times = {**measured(recipe, preview, data, device=device), **times}
     out.data(view.preview_dict(recipe, preview, times, folder=str(folder.path), data_missing=missing))
-    out.show(*view.preview_view(recipe, preview, times, folder=str(folder.path), verbose=verbose))
+    out.show(*view.preview_view(recipe, preview, times, folder=str(folder.path), verbose=verbose, measured=measure))
     if missing is not None and digest is None:
         out.note(f"The data were not loaded, so no stage counts as finished: {missing}")
     elif missing is not None:

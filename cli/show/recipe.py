@@ -61,11 +61,17 @@ def preview_dict(
 
 
 def preview_view(
-    recipe: Recipe, preview: Sequence[PreviewedStage], times: Mapping[str, Estimate], *, folder: str, verbose: bool
+    recipe: Recipe,
+    preview: Sequence[PreviewedStage],
+    times: Mapping[str, Estimate],
+    *,
+    folder: str,
+    verbose: bool,
+    measured: bool,
 ) -> Iterator[RenderableType]:
     """A row for each stage, and below it the parameters that the recipe sets; all of them if `verbose`.
 
-    `times`: the estimates, by the names of stages.
+    `times`: the estimates, by the names of stages. `measured`: whether the speed of networks was measured for them.
     """
     runs = [stage for stage in preview if stage.state == "will run"]
     yield heading(recipe.name, f"{recipe.source}, in {folder}")
@@ -94,8 +100,10 @@ def preview_view(
     yield Text(f"\n{len(runs)} of {count(len(preview), 'stage')} will run{cost}.", style="bold")
     bases = list(dict.fromkeys(time.basis for time in times.values()))
     shown = bases if verbose else bases[:2]
+    # With --time, what remains unknown are networks of a user, whose code a preview does not run.
+    remedy = "" if measured else " (--time measures networks)"
     words = [*shown, *([f"{len(bases) - len(shown)} more (--verbose)"] if len(bases) > len(shown) else [])]
-    words += [f"unknown for {count(unknown, 'stage')} (--time measures networks)"] if unknown else []
+    words += [f"unknown for {count(unknown, 'stage')}{remedy}"] if unknown else []
     if words:
         yield Text(f"Times: {'; '.join(words)}.", style="dim")
 

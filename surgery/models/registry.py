@@ -78,6 +78,7 @@ def architectures() -> list[str]:
     return list(ARCHITECTURES)
 
 
+@torch.inference_mode(False)  # weights that are made in it can never be trained
 def build(
     name: str,
     /,
@@ -105,6 +106,7 @@ def build(
     return _normalized(network, normalize, architecture.shape_with(arguments))
 
 
+@torch.inference_mode(False)
 def build_published(name: str, weights: str, arguments: Mapping[str, Any] | None = None) -> nn.Module:
     """Build torchvision's or timm's architecture `name` with published weights, which the library downloads once.
 
@@ -153,10 +155,9 @@ def find(name: str) -> Architecture:
     if ":" in name:
         raise InputError(f"{name}: expected a name, torchvision:NAME, timm:NAME or package.module:name")
     near = suggest(name, [*ARCHITECTURES, *plugins.registered(GROUP)])
-    hint = near or f"surgery's own are {', '.join(ARCHITECTURES)}"
-    raise InputError(
-        f"{name}: unknown architecture", hint=f"{hint}; others are torchvision:NAME, timm:NAME and package.module:name"
-    )
+    others = "others are torchvision:NAME, timm:NAME and package.module:name"
+    hint = near or f"surgery's own are {', '.join(ARCHITECTURES)}; {others}"
+    raise InputError(f"{name}: unknown architecture", hint=hint)
 
 
 def user_reference(name: str) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Container, Iterable, Sequence
@@ -165,6 +166,13 @@ def known_hierarchy(text: str, class_names: Sequence[str]) -> Hierarchy:
     Raises InputError where there is none, where the file is wrong, and for a class that the hierarchy does not have.
     """
     found = named(text) if text in NAMED else load_hierarchy(text)
+    known = set(found.class_names)
+    missing = [name for name in class_names if name not in known]
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        hint = suggest(missing[0], found.class_names) or f"it has {', '.join(found.class_names[:5])}, ..."
+        what = f"{os.path.basename(text)} has no superclass for the class {missing[0]!r}{more} of the data"  # noqa: PTH119
+        raise InputError(what, hint=hint)
     return found.for_classes(class_names)
 
 

@@ -55,25 +55,25 @@ MISFITS = {
     "class names of a file": (
         'objective = { kind = "standard" }',
         f'objective = {{ kind = "standard", {PENALTY} }}',
-        "hierarchy: the hierarchy has no class 'A1'; did you mean ",
+        "hierarchy: own.toml has no superclass for the class 'A1' of the data; did you mean ",
         OWN.replace('"A1"', '"A_1"'),
     ),
     "named hierarchy of other data": (
         'objective = { kind = "standard" }',
         'objective = { kind = "standard", cluster = { hierarchy = §"cifar10", weight = 0.1 } }',
-        "hierarchy: the hierarchy has no class 'A1'",
+        "hierarchy: cifar10 has no superclass for the class 'A1' and 8 more of the data; it has airplane",
         OWN,
     ),
     "reference of a clustering": (
         "superclasses = 2",
         'superclasses = 2\nreference = §"own.toml"',
-        "reference: the hierarchy has no class 'C3'",
+        "reference: own.toml has no superclass for the class 'C3'",
         OWN.replace(', "C3"', ""),
     ),
     "hierarchy of the data": (
         "train_size = 90",
         'train_size = 90\nhierarchy = §"own.toml"',
-        "hierarchy: the hierarchy has no class 'B1'",
+        "hierarchy: own.toml has no superclass for the class 'B1'",
         OWN.replace(', "B1"', ""),
     ),
     "fraction that rounds to no images": (
@@ -142,7 +142,9 @@ def test_classes_of_image_folders_are_known_without_loading_them(load, tmp_path)
     text = SMALL.replace(
         '"planted"\ntrain_size = 90\ntest_size = 45', '"folder"\nroot = "images"\nhierarchy = "own.toml"'
     )
-    with pytest.raises(RecipeError, match=r"mine\.toml:4:13: hierarchy: the hierarchy has no class 'truck'"):
+    with pytest.raises(
+        RecipeError, match=r"mine\.toml:4:13: hierarchy: own.toml has no superclass for the class 'truck'"
+    ):
         load(text)
 
 
@@ -172,9 +174,13 @@ def no_hierarchy():
         (
             "no_hierarchy",
             (("data.hierarchy", "cifar10"),),
-            "--set data.hierarchy=cifar10: hierarchy: the hierarchy has no",
+            "--set data.hierarchy=cifar10: hierarchy: cifar10 has no",
         ),
-        ("no_hierarchy", (("stage.groups.reference", "cifar10"),), "reference: the hierarchy has no class 'A1'"),
+        (
+            "no_hierarchy",
+            (("stage.groups.reference", "cifar10"),),
+            "reference: cifar10 has no superclass for the class 'A1'",
+        ),
         (
             "no_hierarchy",
             (("stage.net.objective.cluster", '{ hierarchy = "data", weight = 0.1 }'),),
