@@ -115,15 +115,13 @@ def _read(path: Path, image_size: int | None) -> NDArray[np.uint8]:
 
 
 def _is_cut(image: ImageFile.ImageFile) -> bool:
-    """Whether Pillow would read sixteen bits a channel as eight, without a word: RGB has no mode for more."""
+    """Whether Pillow would silently cut sixteen bits a channel to eight: its RGB has no mode for more."""
     if image.format == "TIFF":
         return max(getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, (8,))) > 8
-    for tile in image.tile:
-        for value in tile.args if isinstance(tile.args, tuple) else (tile.args,):
-            # The raw mode of a PNG, as in RGB;16B; the largest value of a PPM.
-            if (isinstance(value, str) and ";16B" in value) or (isinstance(value, int) and value > 255):
-                return True
-    return False
+    values = [value for tile in image.tile for value in (tile.args if isinstance(tile.args, tuple) else (tile.args,))]
+    if image.format == "PPM":  # its decoder is given the largest value of a pixel
+        return any(isinstance(value, int) and value > 255 for value in values)
+    return any(isinstance(value, str) and ";16B" in value for value in values)  # as RGB;16B, the raw mode of a PNG
 
 
 _BITS_PER_SAMPLE = 258

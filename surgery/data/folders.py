@@ -108,7 +108,7 @@ def read(root: Path, listings: Mapping[str, Listing], *, image_size: int | None)
 def images_in(path: Path) -> list[str]:
     """The names of the images in a folder, sorted, without hidden ones.
 
-    Raises InputError for what has the name of an image and is no file: a pipe would be read for ever.
+    Raises InputError for what has the name of an image and is no file: a read from a pipe would never end.
     """
     with os.scandir(path) as entries:
         images = [entry for entry in entries if entry.name.lower().endswith(SUFFIXES) and entry.name[0] != "."]

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from surgery.data import load
-from surgery.data.decoding import decode, resize
+from surgery.data.decoding import SUFFIXES, decode, resize
 from surgery.errors import InputError
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -162,6 +162,17 @@ def test_all_kinds_of_eight_bit_images_become_rgb(tmp_path: Path, mode: str, val
     found = decode([tmp_path / "image.png"])
     assert found.shape == (1, 3, 2, 2)
     assert found[0, :, 1, 1].tolist() == expected
+
+
+MODES = {".jpg": ["L", "RGB"], ".jpeg": ["L", "RGB"], ".pgm": ["L"], ".ppm": ["L", "RGB"], ".webp": ["RGB"]}
+
+
+@pytest.mark.parametrize(
+    ("suffix", "mode"), [(suffix, mode) for suffix in SUFFIXES for mode in MODES.get(suffix, ["1", "L", "P", "RGB"])]
+)
+def test_images_of_eight_bits_are_read_in_all_formats(tmp_path: Path, suffix: str, mode: str) -> None:
+    Image.new("RGB", (300, 290), (200, 200, 200)).convert(mode).save(tmp_path / f"image{suffix}")
+    assert decode([tmp_path / f"image{suffix}"]).shape == (1, 3, 290, 300)
 
 
 def test_a_palette_with_transparency_is_read(tmp_path: Path) -> None:
