@@ -96,7 +96,8 @@ def _contrast_grid(found: Sequence[Contrast]) -> Grid:
         rows.append((Cell(text=model, tone="strong"), *(Cell(text=", ".join(own)) for own in values)))
     note = "for the known hierarchy: mean within superclasses minus mean across them"
     if any(matrix.startswith("M") for matrix in matrices):
-        note += "; M as shares of the fooled images, so that it does not grow with the success of the attack"
+        # The contrast of M itself grows with the success of the attack.
+        note += "; M among the fooled images only"
     return Grid(
         rows=tuple(rows),
         note=note,
