@@ -10,7 +10,7 @@ import inspect
 import sys
 import typing
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -131,7 +131,7 @@ def _in_file(path: Path, name: str) -> Any:
         if str(path.parent) not in sys.path:  # for good: its functions may import their neighbors when they are called
             sys.path.append(str(path.parent))
         try:
-            with redirect_stdout(sys.stderr):
+            with plugins.users_code():
                 spec.loader.exec_module(known)
         except BaseException as error:
             del sys.modules[spec.name]
@@ -158,7 +158,7 @@ def users_classes(factory: str | None) -> Iterator[None]:
     for name, item in added.items():
         setattr(main, name, item)
     try:
-        with plugins.current_folder_last():
+        with plugins.users_code():
             yield
     finally:
         for name in added:

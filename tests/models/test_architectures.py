@@ -250,3 +250,13 @@ def test_a_hint_is_one_sentence(name: str) -> None:
         build(name)
     assert "?;" not in str(caught.value)
     assert name not in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("name", ["convnet", "torchvision:squeezenet1_1", "timm:resnet10t"])
+@pytest.mark.parametrize("state", [torch.inference_mode, torch.no_grad])
+def test_a_network_can_be_trained_wherever_it_was_built(name: str, state: Any) -> None:
+    with state():
+        network = build(name, num_classes=3)
+    assert not any(tensor.is_inference() for tensor in (*network.parameters(), *network.buffers()))
+    network(torch.rand(2, 3, 64, 64)).sum().backward()
+    assert all(tensor.grad is not None for tensor in network.parameters())
