@@ -106,15 +106,16 @@ class TrainingFolder:
                 f" version {header.get('version')!r}",
                 hint=hint,
             )
+        # Before the run is compared, which damage could make another one. States of earlier versions have no digest.
+        incomplete = [key for key in ("digest", *NUMBERS) if key not in header] or ROWS not in tensors
+        if incomplete or header.pop(DIGEST, None) not in (None, _digest(header, tensors)):
+            raise ModelFileError(f"{path}: the saved state of the training was damaged or edited", hint=restart)
         if header["digest"] != self.digest:
             raise InputError(
                 f"{path}: expected the state of this training run, got one with another configuration, other data or"
                 " another network",
                 hint=hint,
             )
-        # States of earlier versions have no digest.
-        if header.pop(DIGEST, None) not in (None, _digest(header, tensors)):
-            raise ModelFileError(f"{path}: the saved state of the training was damaged or edited", hint=restart)
         state: dict[str, Any] = {key: header[key] for key in NUMBERS} | {group: {} for group in GROUPS}
         state[THREADS] = header.get(THREADS)
         for key, tensor in tensors.items():

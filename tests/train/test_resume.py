@@ -176,12 +176,27 @@ def damaged(content, how):
         return content[:-100]
     if how == "half a header":
         return content[:50]
+    if how == "another digest of the run":
+        place = content.index(b'\\"digest\\": \\"') + 15
+        return content[:place] + (b"0" if content[place : place + 1] != b"0" else b"1") + content[place + 1 :]
+    if how == "an entry of the header is missing":
+        return content.replace(b'\\"epoch\\": 2', b'\\"epocs\\": 2')
     if how == "another number in the header":
         return content.replace(b'\\"batch\\": 0', b'\\"batch\\": 1')
     return content[:-9] + bytes([content[-9] ^ 64]) + content[-8:]
 
 
-@pytest.mark.parametrize("how", ["truncated", "half a header", "another number in the header", "another weight"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        "truncated",
+        "half a header",
+        "an entry of the header is missing",
+        "another digest of the run",
+        "another number in the header",
+        "another weight",
+    ],
+)
 def test_a_damaged_state_says_which_file_to_delete(network, data, config, tmp_path, how):
     fit(network, data, config, checkpoints=tmp_path)
     content = (tmp_path / STAMP).read_bytes()
