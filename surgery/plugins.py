@@ -119,6 +119,8 @@ def _parsed(path: Path, reference: str) -> ast.Module | None:
         return ast.parse(path.read_bytes(), filename=str(path))
     except (SyntaxError, ValueError) as error:  # ValueError: a NUL byte
         raise InputError(f"{reference}: {path}:{getattr(error, 'lineno', 1)}: {error.args[0]}") from None
+    except (RecursionError, MemoryError):  # the parser's own words for deep nesting
+        raise InputError(f"{reference}: {path}: the source is nested too deeply") from None
 
 
 def load(reference: str) -> Any:

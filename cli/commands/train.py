@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from surgery_cli import completion, options
+from surgery_cli.commands.plan import show_plan
+from surgery_cli.commands.run import DryRun
 from surgery_cli.console import Output
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ def train(
     named: RecipeOption = None,
     overrides: options.Overrides = None,
     stage: options.StageNames = None,
+    dry_run: DryRun = False,
     download: options.Download = False,
     output: options.RunFolder = None,
     device: options.Device = None,
@@ -57,6 +60,7 @@ def train(
     \b
     surgery train quickstart
     surgery train mine.toml --stage at --set stage.at.epochs=30 --nproc 2
+    surgery train quickstart --dry-run
     """
     from surgery.errors import InputError
     from surgery_cli.running import RunOptions, carry_out, open_recipe
@@ -78,6 +82,9 @@ def train(
     )
     opened = open_recipe(given, out)
     stages = _training_stages(opened, given.stages)
+    if dry_run:
+        show_plan(replace(given, stages=stages), out, verbose=False)
+        return
     words = ["train", recipe, *given.words()]
     from surgery_cli.processes import check_processes, launched
 

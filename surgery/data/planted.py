@@ -19,6 +19,8 @@ from surgery.data.dataset import Dataset, Split
 from surgery.data.draws import UNIT, normal_integers, signs, stream
 from surgery.data.fields import BITS, smooth_fields
 from surgery.data.sampling import divide
+from surgery.errors import InputError
+from surgery.graph.memory import free_memory
 from surgery.hierarchy import Hierarchy
 
 _STRENGTH = 16
@@ -69,6 +71,11 @@ def planted(
     for what, size, least in (("train_size", train_size, count), ("test_size", test_size, 1), ("seed", seed, 0)):
         whole(size, what, least=least)
     shape = (whole(channels, "channels", least=1), whole(image_size, "image_size", least=2), image_size)
+    # One byte for each pixel of an image, eight for those of fields and patterns.
+    need, free = math.prod(shape) * (train_size + test_size + 8 * (groups + 2 * count)), free_memory()
+    if need > free:
+        size = f"{train_size + test_size:,} images of {image_size} pixels square"
+        raise InputError(f"planted: {size} take {need / 1e9:,.1f} GB, but {free / 1e9:,.1f} GB are free")
     fields = smooth_fields(
         stream(seed, "planted fields"),
         groups + count,

@@ -39,6 +39,12 @@ def test_stages_that_do_not_train_are_refused(tiny: Path) -> None:
     assert "training stages are at" in result.stderr
 
 
+def test_a_dry_run_shows_the_training_stages(tiny: Path, tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["train", str(tiny), "-o", str(tmp_path / "run"), "--dry-run", "--json"])
+    assert [stage["name"] for stage in json.loads(result.stdout)["stages"]] == ["at"]
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_recipe_is_needed_once(tiny: Path) -> None:
     for words, message in (([], "expected a recipe"), ([str(tiny), "--recipe", "quickstart"], "was given twice")):
         result = CliRunner().invoke(app, ["train", *words])

@@ -185,6 +185,18 @@ def test_hostile_flags_are_errors(tmp_path, key):
     assert "--set" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "sizes",
+    [["data.train_size=1000000000000"], ["data.image_size=10000000"], ["data.parameters.superclasses=100000000"]],
+)
+def test_absurd_amounts_of_generated_images_are_refused_before_memory_is_used(tmp_path, sizes):
+    (tmp_path / "mine.toml").write_text(HEAD)
+    overrides = [word for size in [*sizes, "data.train_size=1000000000000"] for word in ("--set", size)]
+    result = CliRunner().invoke(app, ["run", str(tmp_path / "mine.toml"), "-o", str(tmp_path / "run"), *overrides])
+    assert result.exit_code == 2, result.output
+    assert "GB are free" in result.stderr
+
+
 def test_the_command_line_says_it_and_exits_with_2(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.toml").write_text("matrix = []\n" + HEAD)
