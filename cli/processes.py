@@ -72,8 +72,11 @@ class Others:
         number, count = self.members.index(other) + 2, len(self.members) + 1
         other.output.seek(0)
         lines = other.output.read().decode(errors="replace").strip().splitlines()
-        text = "\n".join(lines[-LINES:]) or f"nothing; its exit code is {other.process.returncode}"
-        return SurgeryError(f"process {number} of {count} has failed; its last output:\n{text}")
+        code = other.process.returncode
+        # A crash in native code leaves no message; the negative code is the number of the signal.
+        how = f"died: {signal.strsignal(-code)}" if code is not None and code < 0 else f"has failed, exit code {code}"
+        text = "\n".join(lines[-LINES:]) or "nothing"
+        return SurgeryError(f"process {number} of {count} {how}; its last output:\n{text}")
 
     def end(self) -> None:
         """End the processes. They write no files, so nothing is left half written."""

@@ -39,6 +39,9 @@ class Run:
     ran: tuple[str, ...]
     cached: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        return f"Run in {self.folder.path}: {len(self.ran)} stages ran, {len(self.cached)} up to date\n{self.summary!r}"
+
 
 def run_recipe(
     recipe: Recipe,

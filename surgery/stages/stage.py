@@ -10,7 +10,7 @@ import itertools
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -171,10 +171,10 @@ class Context:
 
     stage: Stage
     key: str
-    record: str
-    recipe: str
+    record: str = field(repr=False)
+    recipe: str = field(repr=False)
     seed: int
-    reads: tuple[Finished, ...]
+    reads: tuple[Finished, ...] = field(repr=False)
     extensions: Mapping[str, str]
     folder: RunFolder
     data: Dataset
@@ -264,7 +264,7 @@ class Finished:
     data: str
     known: Hierarchy | None
     words: str = ""
-    others: Sequence[Finished] = ()
+    others: Sequence[Finished] = field(default=(), repr=False)
 
     # Read when it is asked for: a report asks each stage for figures and findings, but not every stage has any.
     @cached_property

@@ -7,8 +7,12 @@ from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from surgery.errors import printable
 from surgery.stages.findings import Finding, Section
 from surgery.stages.stage import Finished
+
+SHOWN = 40
+"""The most lines of a summary that are printed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,6 +20,12 @@ class Summary:
     """Everything that a run found: the findings of each section, in the order of the stages."""
 
     findings: tuple[Finding, ...]
+
+    def __repr__(self) -> str:
+        """The summary as text, at most a screen."""
+        lines = self.lines()
+        more = [f"and {len(lines) - SHOWN} more lines"] if len(lines) > SHOWN else []
+        return "\n".join(["Summary", *(printable(line, 160) for line in lines[:SHOWN]), *more])
 
     def sections(self) -> list[Section]:
         """The sections that have findings, in the order in which they are shown."""

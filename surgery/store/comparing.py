@@ -12,6 +12,9 @@ import numpy as np
 from surgery.store.reading import list_groups, read_group
 from surgery.store.values import Group
 
+SHOWN = 20
+"""The most differences that are printed."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
@@ -37,6 +40,14 @@ class Comparison:
     only_second: tuple[str, ...]
     differences: tuple[Difference, ...]
     largest: dict[str, float]
+
+    def __repr__(self) -> str:
+        """The number of differences, and the first ones: two runs can differ in thousands of places."""
+        shown = [f"  {item.group}/{item.name}: {item.found}" for item in self.differences[:SHOWN]]
+        more = len(self.differences) - len(shown)
+        counts = f"only in the first: {len(self.only_first)} groups, only in the second: {len(self.only_second)} groups"
+        head = f"Comparison: {'the same results' if self.same else 'different results'}; {counts}"
+        return "\n".join([head, *shown, *([f"  and {more} more differences"] if more else [])])
 
     @property
     def same(self) -> bool:

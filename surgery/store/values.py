@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from textwrap import shorten
 from types import MappingProxyType
 
 import numpy as np
@@ -18,6 +19,9 @@ from surgery.store.naming import (
     check_units,
     plain_array,
 )
+
+LINE, SHOWN_LABELS, SHOWN_ITEMS = 120, 8, 24
+"""The most characters of a line of a printed group, the most labels of a coordinate, and the most arrays of a group."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -43,6 +47,11 @@ class Coordinate:
         object.__setattr__(self, "values", values)
         check_text(self.long_name, f"{where}: long_name")
         check_units(self.units, f"{where}: units")
+
+    def __repr__(self) -> str:
+        values = np.asarray(self.values)
+        shown = ", ".join(map(str, values[:SHOWN_LABELS])) + (", ..." if len(values) > SHOWN_LABELS else "")
+        return shorten(f"Coordinate({self.name} {len(values)}: {shown})", LINE, placeholder=" ...)")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -77,6 +86,12 @@ class Variable:
         for name in ("long_name", "comment"):
             check_attribute(name, check_text(getattr(self, name), f"{where}: {name}"), where)
         check_units(self.units, f"{where}: units")
+
+    def __repr__(self) -> str:
+        sizes = zip(self.dimensions, self.data.shape, strict=True)
+        axes = ", ".join(f"{name} {size}" for name, size in sizes)
+        kind = "text" if self.data.dtype.kind == "U" else self.data.dtype
+        return shorten(f"Variable({self.name} ({axes}) {kind}: {self.long_name})", LINE, placeholder=" ...)")
 
     def _check_dimensions(self, where: str) -> None:
         names = [check_name(name, f"{where}: dimension") for name in self.dimensions]
@@ -149,6 +164,16 @@ class Group:
                         f"but {size} in variable {variable.name!r}"
                     )
         return sizes
+
+    def __repr__(self) -> str:
+        items = [*self.coordinates, *self.variables]
+        lines = [f"  {item!r}" for item in items[:SHOWN_ITEMS]]
+        if len(items) > SHOWN_ITEMS:
+            lines.append(f"  and {len(items) - SHOWN_ITEMS} more")
+        attributes = ", ".join(f"{name} {value}" for name, value in self.attributes.items())
+        facts = {"attributes": attributes, "provenance": ", ".join(self.provenance)}
+        lines += ["  " + shorten(f"{name}: {text}", LINE, placeholder=" ...") for name, text in facts.items() if text]
+        return "\n".join([f"Group {self.name} ({self.kind})", *lines])
 
     def __getitem__(self, name: str) -> np.ndarray:
         """The array of the variable or coordinate called `name`; raises KeyError."""

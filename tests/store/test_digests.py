@@ -138,3 +138,39 @@ def test_damaged_group_is_not_copied_without_a_word(store: Path, make: Callable[
     with pytest.raises(StoreError, match="one/class: damaged"):
         write_groups(store, [make("two")], replace=True)
     assert store.read_bytes() == before
+
+
+def test_digests_are_those_of_the_documentation(store: Path) -> None:
+    """Computed with h5py alone, as docs/store.md describes it."""
+    import hashlib
+    import json
+
+    def digest(described: object, values: bytes = b"") -> str:
+        text = json.dumps(described, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return f"sha256:{hashlib.sha256(text.encode() + values).hexdigest()}"
+
+    with h5py.File(store) as file:
+        group = file["one"]
+        weight = {
+            "name": "weight",
+            "dtype": "<f4",
+            "shape": [4, 3, 4, 5],
+            "long_name": "W",
+            "units": "1",
+            "dimensions": ["class", "channel", "row", "column"],
+            "flag_meanings": None,
+            "comment": "",
+        }
+        assert group["weight"].attrs["digest"] == digest(weight, group["weight"][()].tobytes())
+        classes = {"name": "class", "dtype": "text", "shape": [4], "long_name": "class", "units": "1"}
+        names = json.dumps(list(group["class"].asstr()), separators=(",", ":"), ensure_ascii=False).encode()
+        assert group["class"].attrs["digest"] == digest(classes, names)
+        whole = {
+            "name": "one",
+            "kind": group.attrs["kind"],
+            "written": group.attrs["written"],
+            "attributes": {"stage": "first", "steps": 20, "epsilon": 0.03125},
+            "provenance": {name: item.asstr()[()] for name, item in group["provenance"].items()},
+            "arrays": {name: item.attrs["digest"] for name, item in group.items() if "digest" in item.attrs},
+        }
+        assert group.attrs["digest"] == digest(whole)

@@ -41,6 +41,14 @@ def test_everything_that_is_known(tmp_path: Path) -> None:
     assert dict(read_group(tmp_path, "g").provenance) == found
 
 
+def test_number_of_threads_is_that_of_torch_and_unknown_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    assert provenance()["threads"] == str(torch.get_num_threads())
+    monkeypatch.delitem(sys.modules, "torch")
+    assert "threads" not in provenance()
+
+
 def test_commit_and_whether_the_tree_was_clean(tmp_path: Path) -> None:
     git(tmp_path, "init", "-q")
     assert "git_commit" not in provenance(folder=tmp_path), "there is none yet"
