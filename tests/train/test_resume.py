@@ -226,7 +226,7 @@ def test_another_number_of_threads_is_noticed_on_resume(network, data, config, t
     finally:
         torch.set_num_threads(threads)
     [notice] = [notice for notice in resumed.notices if notice.kind == "threads"]
-    assert notice.text.startswith(f"resumed with {threads + 1} threads after {threads}:")
+    assert notice.text.startswith(f"resumed with another number of threads ({threads + 1} instead of {threads}):")
     assert seen[0].notice == notice
     finished = fit(network, data, config, checkpoints=tmp_path)
     assert finished.notices == resumed.notices
