@@ -86,7 +86,8 @@ def accuracies(
         columns = len(attacks) if sum(widths) <= room else max(1, int(room / max(widths)))
         said = 0 if title is None else 1 + above_title(title, INCHES[width]).count("\n")
         # Lines of the accuracies, of the axis below them, of the legend and of the title.
-        lines = max(*rows.values(), 3.0) + 2.0 + 4.0 + 1.1 * -(-len(attacks) // columns) + 1.4 * said
+        bottom = max(*rows.values(), line - _GAP - 1.1) + 0.8  # the last name may be below its accuracies
+        lines = max(bottom - 0.8, 3.0) + 2.0 + 4.0 + 1.1 * -(-len(attacks) // columns) + 1.4 * said
         figure.set_size_inches(INCHES[width], lines * _LINE / POINTS)
         axes = figure.add_subplot()
         for number, attack in enumerate(attacks):
@@ -96,7 +97,7 @@ def accuracies(
         names = [written[model] for model in middles]
         axes.set_yticks([*middles.values()], names, parse_math=False)
         axes.tick_params(axis="y", length=0.0)
-        axes.set_ylim(max(rows.values()) + 0.8, -0.8)
+        axes.set_ylim(bottom, -0.8)
         axes.set_xlim(-2.0, 102.0)
         axes.set_xticks([0, 25, 50, 75, 100])
         axes.set_xlabel("accuracy (percent), with 95 % intervals")

@@ -9,7 +9,7 @@ from itertools import groupby
 from surgery.errors import InputError
 from surgery.hierarchy.hierarchy import Hierarchy
 from surgery.report.arrays import check_option
-from surgery.report.style import SMALL, fitted, text_width
+from surgery.report.style import SMALL, fitted_names, text_width
 
 ORDERS = ("label", "hierarchy")
 
@@ -156,7 +156,8 @@ def fit_labels(arrangement: Arrangement, room: float, *, strip: float = 0.0, bes
         groups = [Tick(position=run.middle, name=arrangement.name_of(run)) for run in arrangement.runs]
         choices.append((groups, 0.0))
     for number, (choice, taken) in enumerate(choices):
-        ticks = tuple(replace(tick, name=fitted(tick.name, _LONGEST * room)) for tick in choice)
+        short = fitted_names([tick.name for tick in choice], _LONGEST * room)
+        ticks = tuple(replace(tick, name=name) for tick, name in zip(choice, short, strict=True))
         cell = (room - taken - max(text_width(tick.name) for tick in ticks)) / (1.0 + beside) / classes
         kept = thinned(ticks, _LINE / cell)
         if kept == ticks or number == len(choices) - 1:

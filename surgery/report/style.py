@@ -142,16 +142,35 @@ def fitted(text: str, room: float, size: float = SMALL) -> str:
     return next((cut for cut in cuts if text_width(cut, size) <= room), text[:1] + "…")
 
 
+def fitted_names(names: Sequence[str], room: float) -> tuple[str, ...]:
+    """Each name, or as much of it as fits into `room` points.
+
+    Names are cut at the end; in the middle if two different names would then look the same.
+    """
+    cut = tuple(fitted(name, room) for name in names)
+    if len(set(cut)) == len(set(names)):
+        return cut
+    return tuple(name if short == name else _cut_inside(name, room) for name, short in zip(names, cut, strict=True))
+
+
+def _cut_inside(name: str, room: float) -> str:
+    """The start and the end of a name, of about the same length, around an ellipsis."""
+    cuts = (f"{name[: kept - kept // 2]}…{name[-(kept // 2) :]}" for kept in range(len(name) - 1, 2, -1))
+    return next((cut for cut in cuts if text_width(cut) <= room), f"{name[:1]}…{name[-1:]}")
+
+
 def title_lines(title: str, room: float) -> str:
-    """The title, broken after commas where it is wider than `room` points."""
+    """The title, broken after commas where it is wider than `room` points, and at spaces where a part is."""
     lines: list[str] = []
-    for part in title.split(", "):
-        longer = f"{lines[-1]}, {part}" if lines else part
-        if lines and text_width(longer, TITLE) <= room:
-            lines[-1] = longer
-        else:
-            lines.append(part)
-    return ",\n".join(fitted(line, room, TITLE) for line in lines)
+    parts = title.replace(", ", ",\n").split("\n")
+    for part in parts:
+        for word in [part] if text_width(part, TITLE) <= room else part.split(" "):
+            longer = f"{lines[-1]} {word}" if lines else word
+            if lines and text_width(longer, TITLE) <= room:
+                lines[-1] = longer
+            else:
+                lines.append(word)
+    return "\n".join(fitted(line, room, TITLE) for line in lines)
 
 
 def superclass_color(number: int) -> str:

@@ -24,7 +24,7 @@ from surgery.report.style import (
     Width,
     blank,
     drawing,
-    fitted,
+    fitted_names,
     frozen,
     text_width,
     title_lines,
@@ -101,7 +101,8 @@ def _panels(figure: Figure, shape: tuple[int, ...], names: tuple[str, ...], titl
     across, ratio = figure.get_figwidth(), shape[2] / shape[3]
     columns = _columns(len(names), across, ratio)
     wide = (across - _EDGE) / columns - _EDGE
-    texts = [_in_two_lines(name, wide * POINTS) for name in names]
+    short = fitted_names(names, wide * POINTS)
+    texts = [_in_two_lines(name, wide * POINTS) or cut for name, cut in zip(names, short, strict=True)]
     line = 1.2 * SMALL / POINTS
     step = wide * ratio + _EDGE + line * (2 if any("\n" in text for text in texts) else 1)
     said = "" if title is None else title_lines(title, across * POINTS)
@@ -135,14 +136,14 @@ def _columns(classes: int, across: float, ratio: float) -> int:
 
 
 def _in_two_lines(name: str, room: float) -> str:
-    """The name, in two lines if necessary, or as much of it as fits into `room` points."""
+    """The name, in two lines if necessary; empty if it does not fit into `room` points."""
     if text_width(name) <= room:
         return name
     for place in (index for index, character in enumerate(name) if character in "_- "):
         lines = name[: place + 1], name[place + 1 :]
         if all(text_width(line) <= room for line in lines):
             return "\n".join(lines)
-    return fitted(name, room)
+    return ""
 
 
 def _say_scale(figure: Figure, end: float, *, channels: int) -> None:

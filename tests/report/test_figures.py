@@ -17,6 +17,7 @@ from PIL import Image
 from surgery.errors import InputError
 from surgery.hierarchy import Hierarchy, cluster, named
 from surgery.report import figures
+from surgery.report.style import fitted_names, text_width
 
 CIFAR10 = named("cifar10")
 NAMES = CIFAR10.class_names
@@ -577,3 +578,17 @@ def test_scales_for_several_figures_are_those_of_the_largest() -> None:
     assert figures.confusion_scale([first, second]) == pytest.approx(0.4)
     images = [np.full((3, 1, 4, 4), size) for size in (0.5, 2.0)]
     assert figures.weight_scale(images) == 2.0
+
+
+def test_long_names_that_start_alike_are_told_apart() -> None:
+    names = [f"very long name of class {label:02}" for label in range(6)]
+    room = 40.0
+    short = fitted_names(names, room)
+    assert len(set(short)) == 6
+    assert all(text_width(name) <= room and name.endswith(f"{label:02}") for label, name in enumerate(short))
+    assert fitted_names(["golden retriever of the north", "cat"], room)[0].endswith("…")
+    assert len(set(rows(figures.correlation(np.eye(6), names)))) == 6
+    panels = figures.weights(
+        np.ones((20, 1, 2, 3)), [f"very long name of class {label:02}" for label in range(20)]
+    ).axes
+    assert len({axes.get_title() for axes in panels[:20]}) == 20
