@@ -128,8 +128,8 @@ def _resume(trainer: Trainer, folder: TrainingFolder, processes: Processes, *, r
         notice = Notice(
             epoch=trainer.epoch,
             kind="threads",
-            text=f"resumed with another number of threads ({threads} instead of {before}): sums are taken in another order,"
-            " so the last bits of the result differ from those of an uninterrupted training",
+            text=f"resumed with another number of threads ({threads} instead of {before}): sums are taken in another"
+            " order, so the last bits of the result differ from those of an uninterrupted training",
         )
         trainer.notices.append(notice)
         trainer.untold.append(notice)
