@@ -204,13 +204,8 @@ def local_map(
     [weight] = torch.autograd.grad(values.diagonal().sum(), leaf)
     bias = values[0].detach() - weight.flatten(1) @ image.flatten()
     provenance = {"model": graph.model_name, "node": "output", "point": "one image"}
-    return LinearMap(
-        weight=weight,
-        bias=bias,
-        output_shape=(classes,),
-        class_names=class_names or graph.class_names,
-        provenance=provenance,
-    )
+    names = class_names or graph.class_names
+    return LinearMap(weight=weight, bias=bias, output_shape=(classes,), class_names=names, provenance=provenance)
 
 
 def _node(graph: Graph, at: str | None) -> fx.Node:
