@@ -147,7 +147,7 @@ def aten_argument(word: str, key: str) -> str:
 def bind(name: str, order: list[str], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     """Name the positional arguments by `order`."""
     if len(args) > len(order):
-        raise UnsupportedError(f"{name} with {len(args)} positional arguments")
+        raise UnsupportedError(f"{name} has {len(args)} positional arguments, expected at most {len(order)}")
     bound = dict(zip(order, args, strict=False))
     return bound | {ARGUMENTS.get(key, key): value for key, value in kwargs.items()}
 
@@ -163,7 +163,7 @@ def call(builder: Builder, operation: Operation, bound: dict[str, Any]) -> fx.No
         if key in operation.attributes:
             attributes[key] = value
         elif (key in REFUSED and value != REFUSED[key]) or (key not in REFUSED and key not in IGNORED):
-            raise UnsupportedError(f"{operation.name} with {key}={value!r}")
+            raise UnsupportedError(f"{operation.name} with {key}={value!r} is not supported")
     return builder.call(operation.name, operands, attributes)
 
 

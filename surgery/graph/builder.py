@@ -77,7 +77,7 @@ class Builder:
         """Append a call of the operation `name`; `label` is the node's name, if it is free."""
         operation = OPERATIONS[name]
         if not operation.required_operands <= len(operands) <= len(operation.operands):
-            raise UnsupportedError(f"{name} takes {', '.join(operation.operands)}, but got {len(operands)} operands")
+            raise UnsupportedError(f"{name} takes the operands {', '.join(operation.operands)}; got {len(operands)}")
         arguments = (*operands, *(None,) * (len(operation.operands) - len(operands)))
         keywords = complete_attributes(operation, attributes)
         # Running the operation is also the check that shapes and attributes fit together.

@@ -202,7 +202,7 @@ def _run_seeded(module: nn.Module, images: Tensor, seed: int) -> list[Any]:
 def _difference(found: list[Any], expected: list[Any], tolerance: float) -> str | None:
     """The difference between two lists of outputs, in words."""
     if len(found) != len(expected):
-        return f"{len(found)} outputs, the model has {len(expected)}"
+        return f"it has {len(found)} outputs, the model has {len(expected)}"
     for left, right in zip(found, expected, strict=True):
         if not isinstance(left, Tensor) or not isinstance(right, Tensor):
             if left != right:

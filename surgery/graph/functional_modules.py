@@ -41,7 +41,7 @@ def _multi_head_attention(
     # torch hides all of this in `multi_head_attention_forward`, or in one fused kernel on the fast path. Written out, a
     # rule can replace the attention weights alone, and a certificate sees which factor depends on the input.
     if key_padding_mask is not None or m.bias_k is not None or m.add_zero_attn or attn_mask is not None:
-        raise UnsupportedError("nn.MultiheadAttention with masks, bias_k or add_zero_attn")
+        raise UnsupportedError("nn.MultiheadAttention with masks, bias_k or add_zero_attn is not supported")
     # Equal widths are stored as one stacked weight, different widths as three; the bias is stacked in both cases.
     if m._qkv_same_embed_dim:
         weights = m.in_proj_weight.chunk(3)

@@ -78,7 +78,7 @@ class _Normalizer:
         if node.op == "output":
             return self.builder.output(args[0])
         if node.op == "call_module":
-            raise UnsupportedError(f"call of the module {node.target}")
+            raise UnsupportedError(f"the module {node.target} is one call, and its operations are unknown")
         # An assertion computes no value, so normal form has none.
         called = getattr(node.target, "__name__", str(node.target))
         if node.op == "call_function" and ("_assert" in called or called.startswith("sym_constrain")):
@@ -118,7 +118,7 @@ class _Normalizer:
         its shape or dtype, which memory does not.
         """
         if (result.meta["shape"], result.meta["dtype"]) != (overwritten.meta["shape"], overwritten.meta["dtype"]):
-            raise UnsupportedError("an in-place operation whose result has another shape or dtype than its tensor")
+            raise UnsupportedError("an in-place operation changes the shape or dtype of its tensor")
         memory = self.memory.get(overwritten) or _Memory(base=overwritten, parts={})
         # Readers so far read the old value, which is right; only traced nodes with later readers matter.
         for other, value in list(self.values.items()):
@@ -127,7 +127,7 @@ class _Normalizer:
             if value is overwritten:
                 self.values[other] = result
             elif memory.overlaps(self.memory.get(value) or _Memory(base=value, parts={})):
-                raise UnsupportedError("an in-place operation on a tensor that is read later through a view of it")
+                raise UnsupportedError("an in-place operation overwrites a tensor that is read later through a view of it")
 
 
 @dataclass(frozen=True, kw_only=True)

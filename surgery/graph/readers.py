@@ -28,7 +28,7 @@ def _get_attribute(builder: Builder, args: tuple[Any, ...], kwargs: dict[str, An
     if isinstance(first, tuple) and hasattr(first, name):
         position = [item is getattr(first, name) for item in first].index(True)
         return builder.call("getitem", [value], {"index": position})
-    raise UnsupportedError(f"attribute {name!r} of a tensor")
+    raise UnsupportedError(f"the attribute {name!r} of a tensor is not supported")
 
 
 def _size(builder: Builder, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -65,7 +65,7 @@ def _divide(builder: Builder, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     left, right = _two(args, kwargs)
     mode = kwargs.get("rounding_mode")
     if mode not in (None, "floor"):
-        raise UnsupportedError(f"division with rounding_mode={mode!r}")
+        raise UnsupportedError(f"division with rounding_mode={mode!r} is not supported")
     return builder.call("floor_divide" if mode else "div", [left, right], {})
 
 
@@ -213,7 +213,7 @@ def _square_root(builder: Builder, args: tuple[Any, ...], kwargs: dict[str, Any]
     # `math.sqrt` and `torch.sqrt` have one name here; the first reads a size, as attention does for its scale.
     if isinstance(args[0], fx.Node) and isinstance(args[0].meta["twins"][0], torch.Tensor):
         return builder.call("sqrt", [args[0]], {})
-    raise UnsupportedError("the square root of a number that depends on the batch")
+    raise UnsupportedError("the square root of a number that depends on the batch is not supported")
 
 
 READERS: Mapping[str, Reader] = {

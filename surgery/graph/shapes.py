@@ -68,7 +68,7 @@ def _check_cost(function: Callable[..., Any], args: Sequence[Any], kwargs: Mappi
         case (operator.pow, int(base), int(exponent)) if base.bit_length() * exponent > _LARGEST_POWER:
             raise ValueError(f"a power of whole numbers has more than {_LARGEST_POWER} bits")
         case (operator.mul, (str() | tuple() | list()), _) | (operator.mul, _, (str() | tuple() | list())):
-            raise ValueError("a product with a text or a list of numbers")
+            raise ValueError("a product with a text or a list of numbers is not supported")
         case (torch.unbind | torch.split | torch.chunk | functions.tensor_split, torch.Tensor() as whole):
             count = kwargs.get("chunks", kwargs.get("indices_or_sections"))
             if count is None:
