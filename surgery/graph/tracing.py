@@ -16,6 +16,7 @@ from torch import fx, nn
 
 from surgery.errors import TraceError
 from surgery.graph import shapes
+from surgery.graph.batches import free_batch
 from surgery.graph.builder import Builder, Place
 from surgery.graph.comparison import (
     COMPARED,
@@ -193,6 +194,7 @@ def _export(subject: nn.Module, example: torch.Tensor, device: torch.device) -> 
 
 def _read_exported(program: Any) -> Builder:
     functional = program.run_decompositions({})
+    free_batch(functional)
     signature = functional.graph_signature
     tensors = {**functional.state_dict, **functional.constants}
     lifted: Mapping[str, str] = {
@@ -254,15 +256,19 @@ def _check_signature(model: nn.Module) -> None:
 
 
 def _located(error: Exception) -> NodeError:
-    """The place where a rung failed: the innermost line of the model's own code."""
+    """The place where a rung failed: the innermost module, and the innermost line of the model's own code."""
     if isinstance(error, NodeError):
         return error
     if isinstance(error, DisagreementError):
         return NodeError(error.place, error)
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if not frame.filename.startswith(_NOT_THE_USERS)]
-    place = Place(file=own[-1].filename, line=own[-1].lineno) if own else Place()
-    return NodeError(place, error)
+    frames = list(traceback.walk_tb(error.__traceback__))
+    own = [(frame.f_code.co_filename, line) for frame, line in frames]
+    file, line = next((item for item in reversed(own) if not item[0].startswith(_NOT_THE_USERS)), (None, None))
+    # A model of torch's modules alone has no line of its own, but its modules are on the stack.
+    running = [frame.f_locals.get("self") for frame, _ in frames]
+    modules = [module for module in running if isinstance(module, nn.Module)]
+    paths = {module: path for path, module in modules[0].named_modules()} if modules else {}
+    return NodeError(Place(module_path=paths.get(modules[-1], "") if modules else "", file=file, line=line), error)
 
 
 def _untraceable(
@@ -287,7 +293,7 @@ def _untraceable(
         )
     lines = [f"  {rung}: {failure.place}: {_first_line(failure.reason)}" for rung, failure in failures.items()]
     return TraceError(
-        "\n".join([f"no way of tracing accepts {type(model).__name__}:", *lines]),
+        "\n".join([f"{name} cannot be traced. The three ways of tracing, and why each failed:", *lines]),
         hint="make the named line independent of the values and the number of images, or replace that module by one of"
         " torch.nn; a model that torch.export accepts can be given as a .pt2 file",
     )

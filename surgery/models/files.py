@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
-from surgery.errors import InputError, ModelFileError, printable
+from surgery.errors import InputError, ModelFileError, TraceError, printable
 from surgery.graph.safetensors_file import read_entry, read_tensors
 from surgery.models.assembling import assemble, names_of
 from surgery.models.blueprint import Blueprint, fitting_architecture
@@ -22,6 +23,7 @@ from surgery.models.registry import user_reference
 from surgery.models.sources import users_classes
 from surgery.models.weights import State, describe_state, entry_called, find_state, require_finite
 from surgery.plugins import is_reference
+from surgery.torch_state import torch_state
 
 GRAPH_FORMAT = "surgery-graph"
 _CHECKPOINT = {"architecture", "arguments", "state_dict"}
@@ -137,11 +139,8 @@ def _open_file(path: Path, blueprint: Blueprint, key: str | None, *, trust_pickl
     if key is not None and kind not in (Kind.TORCH_ZIP, Kind.TORCH_LEGACY):
         raise InputError(f"{path}: the file holds one network, no entry {key!r}", hint="omit `key`")
     if kind is Kind.EXPORTED:
-        from surgery.graph import from_exported
-
         _refuse_blueprint(path, blueprint, "an exported program")
-        graph = from_exported(load_exported(path, content))
-        return LoadedModel(module=graph, source="exported program (torch.export)", input_shape=graph.input_shape)
+        return _open_exported(path, content)
     if kind is Kind.SAFETENSORS:
         return _open_safetensors(path, content, blueprint)
     classes_from = blueprint.factory if isinstance(blueprint.factory, str) else None
@@ -160,6 +159,43 @@ def _open_file(path: Path, blueprint: Blueprint, key: str | None, *, trust_pickl
     if is_checkpoint:
         return _open_checkpoint(path, checkpoint_from(path, chosen, state), blueprint)
     return _open_state(path, state, blueprint, entry + note)
+
+
+def _open_exported(path: Path, content: bytes) -> LoadedModel:
+    """Open a program as a graph; a fixed number of images becomes free, or the program is run batch by batch."""
+    from surgery.graph import from_exported
+    from surgery.graph.batches import EXPORT_LINE, FixedBatch, agrees, fixed_batch
+    from surgery.graph.saving import check_cost
+
+    program = load_exported(path, content)
+    batch = fixed_batch(program)
+    source = "exported program (torch.export)"
+    try:
+        graph = from_exported(program)
+        check_cost(path, graph)
+        if batch is None or agrees(graph, program, batch):
+            free = "" if batch is None else f", exported for batches of {batch}; the graph takes any number of images"
+            return LoadedModel(module=graph, source=source + free, input_shape=graph.input_shape)
+    except TraceError:
+        if batch is None:
+            raise
+    # The sizes and types in a damaged program make torch raise nearly anything.
+    except Exception as error:
+        if isinstance(error, InputError):
+            raise
+        raise ModelFileError(f"{path}: the exported program cannot be computed: {printable(error)}") from error
+    image = next(node for node in program.graph.nodes if node.name in program.graph_signature.user_inputs).meta["val"]
+    module = FixedBatch(program)
+    try:
+        with torch_state(gradients=False):
+            module(torch.zeros(image.shape, dtype=image.dtype))
+    except Exception as error:
+        raise ModelFileError(f"{path}: the exported program cannot be computed: {printable(error)}") from error
+    return LoadedModel(
+        module=module,
+        source=f"{source}, run in batches of {batch}; for any number, and for rules: {EXPORT_LINE}",
+        input_shape=tuple(image.shape[1:]),
+    )
 
 
 def _open_safetensors(path: Path, content: bytes, blueprint: Blueprint) -> LoadedModel:
