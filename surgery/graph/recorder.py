@@ -24,7 +24,7 @@ from surgery.graph.builder import UnsupportedError, twins_of
 from surgery.graph.functional_modules import FUNCTIONAL_FORMS
 from surgery.graph.spelling import is_torch_function
 
-_NOT_THE_USERS = (f"{Path(torch.__file__).parent}{os.sep}", f"{Path(__file__).parent}{os.sep}", "<")
+NOT_THE_USERS = (f"{Path(torch.__file__).parent}{os.sep}", f"{Path(__file__).parent}{os.sep}", "<")
 """Source files that are never the position of an operation: those of torch and surgery, and generated code."""
 
 _CREATIONS: Mapping[str, Callable[..., torch.Tensor]] = {
@@ -232,7 +232,7 @@ def _users_line() -> tuple[str | None, int | None]:
     # modules alone, such as `nn.Sequential`, has none: outside the recorder are the lines that called `trace`.
     frame: FrameType | None = sys._getframe(2)
     while frame is not None and frame.f_code is not Recorder.trace.__code__:
-        if not frame.f_code.co_filename.startswith(_NOT_THE_USERS):
+        if not frame.f_code.co_filename.startswith(NOT_THE_USERS):
             return frame.f_code.co_filename, frame.f_lineno
         frame = frame.f_back
     return None, None

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
-import traceback
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,17 +14,14 @@ from torch import fx, nn
 from surgery.errors import TraceError
 from surgery.graph import shapes
 from surgery.graph.batches import free_batch
-from surgery.graph.builder import Builder, Place
+from surgery.graph.builder import Builder
 from surgery.graph.comparison import (
     COMPARED,
     DisagreementError,
     Sample,
-    change_between_passes,
     check_agreement,
     device_of,
     evaluating_copy,
-    is_repeatable,
-    run,
     sample,
 )
 from surgery.graph.graph import TENSOR_PATH, Graph, valid_class_names
@@ -35,7 +29,8 @@ from surgery.graph.memory import check_memory
 from surgery.graph.nodes import attribute
 from surgery.graph.normalizer import NodeError, normalize, owned
 from surgery.graph.patches import muted, recording
-from surgery.graph.recorder import _NOT_THE_USERS, Recorder
+from surgery.graph.recorder import Recorder
+from surgery.graph.refusals import check_passes, check_signature, located, untraceable
 from surgery.torch_state import torch_state
 
 
@@ -83,7 +78,7 @@ def trace(model: nn.Module, example: torch.Tensor) -> Graph:
                 hint="give an example of the graph's shape, or trace the model again with this one",
             )
         return model
-    _check_signature(model)
+    check_signature(model)
     device, copied = device_of(model, example), partial(evaluating_copy, model, share=False)
     expected: Sample | None = None
     failures: dict[str, NodeError] = {}
@@ -92,7 +87,7 @@ def trace(model: nn.Module, example: torch.Tensor) -> Graph:
             with torch.random.fork_rng(devices=[]), recording():
                 builder = climb(evaluating_copy(model, share=True), example, device)
         except Exception as error:
-            failures[rung] = _located(error)
+            failures[rung] = located(error)
             continue
         graph = _graph(builder, rung, type(model).__name__)
         graph.class_names = valid_class_names(getattr(model, "class_names", None))
@@ -103,29 +98,12 @@ def trace(model: nn.Module, example: torch.Tensor) -> Graph:
             if expected is not None:
                 check_agreement(graph, copied, expected)
         except Exception as error:
-            failures[rung] = _located(error)
+            failures[rung] = located(error)
         else:
             if expected is not None:
-                _check_passes(type(model).__name__, copied, expected)
+                check_passes(type(model).__name__, copied, expected)
             return graph
-    raise _untraceable(model, example, failures, expected)
-
-
-def _check_passes(name: str, copied: Callable[[], nn.Module], expected: Sample) -> None:
-    """Refuse a model whose output depends on earlier forward passes; warn of one that draws random numbers."""
-    change = change_between_passes(copied, expected)
-    if change == "random numbers":
-        message = (
-            f"{name} draws random numbers in evaluation mode: two forward passes on the same images differ. The graph"
-            " draws them too; what is computed from it differs from run to run"
-        )
-        warnings.warn(message, stacklevel=4)
-    elif change is not None:
-        raise TraceError(
-            f"{name} gives other outputs for the same images in its second forward pass, first in {change}: they depend"
-            " on something that a forward pass changes, such as a counter, and a graph is a function of its input",
-            hint="let the forward pass change such a value in training mode only",
-        )
+    raise untraceable(model, example, failures, expected)
 
 
 def _batched(shape: Sequence[int]) -> str:
@@ -164,7 +142,7 @@ def from_exported(program: Any, *, model_name: str = "ExportedProgram") -> Graph
         except DisagreementError as error:
             raise TraceError(f"the exported program cannot be read at {error.place}: {error}") from error
     if expected is not None:
-        _check_passes("the exported program", copied, expected)
+        check_passes("the exported program", copied, expected)
     return graph
 
 
@@ -238,67 +216,3 @@ def _graph(builder: Builder, rung: str, model_name: str) -> Graph:
         rung=rung,
         model_name=model_name,
     )
-
-
-def _check_signature(model: nn.Module) -> None:
-    parameters = list(inspect.signature(model.forward).parameters.values())
-    required = [
-        parameter.name
-        for parameter in parameters
-        if parameter.default is parameter.empty
-        and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-    ]
-    if len(required) > 1:
-        raise TraceError(
-            f"{type(model).__name__}.forward takes {len(required)} inputs ({', '.join(required)}); one is expected",
-            hint="wrap the model in a module whose forward takes the images alone and supplies the rest",
-        )
-
-
-def _located(error: Exception) -> NodeError:
-    """The place where a rung failed: the innermost module, and the innermost line of the model's own code."""
-    if isinstance(error, NodeError):
-        return error
-    if isinstance(error, DisagreementError):
-        return NodeError(error.place, error)
-    frames = list(traceback.walk_tb(error.__traceback__))
-    own = [(frame.f_code.co_filename, line) for frame, line in frames]
-    file, line = next((item for item in reversed(own) if not item[0].startswith(_NOT_THE_USERS)), (None, None))
-    # A model of torch's modules alone has no line of its own, but its modules are on the stack.
-    running = [frame.f_locals.get("self") for frame, _ in frames]
-    modules = [module for module in running if isinstance(module, nn.Module)]
-    paths = {module: path for path, module in modules[0].named_modules()} if modules else {}
-    return NodeError(Place(module_path=paths.get(modules[-1], "") if modules else "", file=file, line=line), error)
-
-
-def _untraceable(
-    model: nn.Module, example: torch.Tensor, failures: Mapping[str, NodeError], expected: Sample | None
-) -> TraceError:
-    name = type(model).__name__
-    # A model that refuses the example itself is not a problem of tracing, whatever the rungs said.
-    try:
-        run(model, torch.zeros(example.shape, dtype=example.dtype, device=device_of(model, example)))
-    except Exception as error:
-        refusal = _located(error)
-        return TraceError(
-            f"{name} refuses an input of shape {tuple(example.shape)}"
-            f" at {refusal.place}: {_first_line(refusal.reason)}",
-            hint="check that the input shape is the one for which the model was made",
-        )
-    differs = any(isinstance(failure.reason, DisagreementError) for failure in failures.values())
-    if differs and expected is not None and not is_repeatable(model, expected):
-        return TraceError(
-            f"{name} is random in evaluation mode: two runs on the same images differ, so no graph can be checked",
-            hint="draw random numbers in training mode only",
-        )
-    lines = [f"  {rung}: {failure.place}: {_first_line(failure.reason)}" for rung, failure in failures.items()]
-    return TraceError(
-        "\n".join([f"{name} cannot be traced. The three ways of tracing, and why each failed:", *lines]),
-        hint="make the named line independent of the values and the number of images, or replace that module by one of"
-        " torch.nn; a model that torch.export accepts can be given as a .pt2 file",
-    )
-
-
-def _first_line(reason: Exception) -> str:
-    text = str(reason).strip() or type(reason).__name__
-    return text.splitlines()[0]

@@ -281,7 +281,7 @@ def _rule(item: _Rule, index: int, document: TomlDocument, mistakes: list[_Mista
             hint = suggest(name, bound) or f"match captures {', '.join(sorted(bound)) or 'nothing'}"
             place = document.position(("rule", index, "where"))
             mistakes.append((place, f"where uses {name!r}, which match does not capture; {hint}"))
-    if len(mistakes) > count:
+    if match is None or rewrite is None or len(mistakes) > count:
         return None
     return Rule(
         name=item.name,

@@ -293,6 +293,24 @@ def test_a_wrong_input_shape_is_named():
         surgery.trace(nn.Conv2d(3, 4, 3), torch.zeros(1, 1, 8, 8))
 
 
+def test_the_module_that_refuses_an_input_is_named():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sequential(nn.ReLU(), nn.Conv2d(3, 4, 3)))
+    with pytest.raises(TraceError, match=r"refuses an input of shape \(1, 3, 8, 8\) at 1\.1: Given groups=1"):
+        surgery.trace(model, EXAMPLE)
+
+
+@pytest.mark.parametrize("model", ["model.pt", None, nn.ReLU])
+def test_what_is_no_model_is_told(model):
+    with pytest.raises(TraceError, match=r"expected a model \(torch\.nn\.Module\), got"):
+        surgery.trace(model, EXAMPLE)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_torchscript_is_refused_with_what_to_do():
+    with pytest.raises(TraceError, match="give the Python module from which it was scripted"):
+        surgery.trace(torch.jit.trace(nn.ReLU(), EXAMPLE), EXAMPLE)
+
+
 @pytest.mark.parametrize("example", [None, (1, 3, 8, 8), torch.zeros(3)])
 def test_an_example_that_is_no_batch_is_refused(example):
     with pytest.raises(TraceError, match="example"):
