@@ -58,8 +58,9 @@ ModelFile = Annotated[
     Path | None,
     typer.Argument(
         metavar="MODEL",
-        help="A surgery checkpoint or graph, a state dict (.pt, .pth, .safetensors) or an exported program (.pt2)."
-        " Without one, --arch or --model makes a network.",
+        help="A surgery checkpoint or graph, a state dict (.pt, .pth, .safetensors) or an exported program (.pt2),"
+        " recognized by its content; for an ONNX or TorchScript file, a message says what to do instead."
+        " Without a file, --arch or --model makes a network.",
         show_default=False,
     ),
 ]
