@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -71,7 +72,9 @@ def graph_of(loaded: LoadedModel, options: ModelOptions, out: Output) -> Opened:
     formats = (tensor.dtype for tensor in loaded.module.parameters() if tensor.is_floating_point())
     # One zero in memory, whatever the shape: tracing reads the shape and the dtype of its example only.
     example = torch.zeros((), dtype=next(formats, torch.float32)).expand(1, *_shape(loaded, source, options, out))
-    with out.working("tracing"):
+    with out.working("tracing"), warnings.catch_warnings():
+        # Of a model that draws random numbers, say.
+        warnings.showwarning = lambda message, *rest, **named: out.warn(str(message))
         return Opened(graph=trace(loaded.module, example), source=source)
 
 
