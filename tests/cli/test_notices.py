@@ -1,5 +1,6 @@
 """Notices about models that a command traces."""
 
+import pytest
 from typer.testing import CliRunner
 
 from surgery_cli.main import app
@@ -29,6 +30,7 @@ def inspected(tmp_path, name):
     return CliRunner().invoke(app, ["inspect", "--model", f"{path}:{name}", "--input", "3x4x4"])
 
 
+@pytest.mark.filterwarnings("default")  # as for users: the tests turn warnings into errors
 def test_random_numbers_are_a_warning(tmp_path):
     result = inspected(tmp_path, "Noise")
     assert result.exit_code == 0
