@@ -14,8 +14,10 @@ from surgery.errors import InputError
 from surgery.files import check_writable, write_atomically
 from surgery.graph.graph import Graph
 from surgery.graph.saving import save_graph
+from surgery.torch_state import torch_state
 
 
+@torch_state(gradients=True)
 def export_graph(graph: Graph, path: str | Path) -> None:
     """Write `graph` in the format that the file's extension names; any batch size is allowed.
 

@@ -65,6 +65,7 @@ def save_graph(graph: Graph, path: str | Path) -> None:
     write_atomically(path, save(kept, metadata={"surgery": text}))
 
 
+@torch_state(gradients=True)
 def load_graph(path: str | Path) -> Graph:
     """Read a graph that `save_graph` wrote; outputs and log are those of the saved graph.
 

@@ -65,6 +65,7 @@ def load_model(
     return opened.module
 
 
+@torch_state(gradients=True)
 def open_model(
     path: str | Path | None,
     *,

@@ -87,8 +87,9 @@ def _kind_of_zip(path: Path, content: bytes) -> Kind:
     if "constants.pkl" in inside or any(name.startswith("code/") for name in inside):
         raise ModelFileError(
             f"{path}: a TorchScript archive: surgery does not read compiled code",
-            hint='torch.save(torch.jit.load(file).state_dict(), "weights.pt") keeps its weights; '
-            "load those with the architecture's name",
+            hint='export the Python model instead: torch.export.save(torch.export.export(model, (x,)), "model.pt2"); '
+            'or keep the weights of the archive with torch.save(torch.jit.load(file).state_dict(), "weights.pt") and '
+            "load those with `architecture=NAME`",
         )
     if "serialized_exported_program.json" in names:
         raise ModelFileError(
@@ -104,11 +105,24 @@ def _kind_of_zip(path: Path, content: bytes) -> Kind:
 def _foreign(path: Path, start: bytes) -> ModelFileError:
     if start.startswith(b"version https://git-lfs"):
         return ModelFileError(f"{path}: a git-lfs pointer, not the file itself", hint="run `git lfs pull`")
+    if _is_onnx(start):
+        # The one importer, onnx2torch, stopped at opset 17; torch writes 18 and later.
+        return ModelFileError(
+            f"{path}: an ONNX file, which surgery writes but does not read",
+            hint="export the PyTorch model that it was made of with torch.export.save(torch.export.export(model, "
+            '(x,)), "model.pt2"), or save its state_dict() with torch.save',
+        )
     looks = _looks_like(start)
     return ModelFileError(
         f"{path}: not a model file: it {looks}",
         hint="expected a surgery checkpoint or graph, a state dict (.pt, .pth, .safetensors) or a torch.export .pt2",
     )
+
+
+def _is_onnx(start: bytes) -> bool:
+    """Whether a file starts as ONNX's protocol buffer does: a small version, then one of the fields of a model."""
+    fields = b"\x12\x1a\x22\x28\x32\x3a\x42"  # producer, its version, domain, version, text, graph, operator sets
+    return len(start) > 8 and start[0] == 8 and start[1] < 32 and start[2] in fields
 
 
 def _looks_like(start: bytes) -> str:
@@ -117,8 +131,6 @@ def _looks_like(start: bytes) -> str:
             return f"looks like {description}"
     if start[257:262] == b"ustar":
         return "looks like a tar archive"
-    if start[:1] == b"\x08" and any(word in start[:80] for word in (b"pytorch", b"onnx", b"tf2", b"keras")):
-        return "looks like an ONNX file, which surgery writes but does not read"
     if start.lstrip()[:9].lower().startswith((b"<!doctype", b"<html")):
         return "looks like a web page, perhaps a download that met an error or a login page"
     try:

@@ -168,6 +168,17 @@ def test_foreign_file_is_told_by_its_looks(tmp_path: Path, looks: str) -> None:
         assert "git lfs pull" in (error.hint or "")
 
 
+@pytest.mark.parametrize("producer", ["pytorch", "skl2onnx", "my tool", ""])
+def test_onnx_is_refused_with_what_to_do(tmp_path: Path, producer: str) -> None:
+    onnx = pytest.importorskip("onnx")
+    value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["x2"])], "g", [value], [value])
+    onnx.save(onnx.helper.make_model(graph, producer_name=producer), tmp_path / "a.pt")
+    error = refusal(tmp_path / "a.pt", architecture="resnet18")
+    assert "an ONNX file, which surgery writes but does not read" in error.message
+    assert "torch.export.save" in (error.hint or "")
+
+
 def test_other_zip_archive_is_told_by_its_members(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.pt", "w") as archive:
         archive.writestr("word/document.xml", "<xml/>")
@@ -181,6 +192,7 @@ def test_torchscript_is_refused_with_what_to_do(tmp_path: Path) -> None:
     error = refusal(tmp_path / "a.pt")
     assert "TorchScript" in error.message
     assert "torch.jit.load(file).state_dict()" in (error.hint or "")
+    assert "torch.export.save(torch.export.export(model, (x,))" in (error.hint or "")
 
 
 def test_absent_empty_and_folder(tmp_path: Path) -> None:
