@@ -11,7 +11,7 @@ from typing import Any
 
 import h5py
 import numpy as np
-from h5py import h5a, h5o, h5r, h5t
+from h5py import h5a, h5o, h5r, h5t  # pyright: ignore[reportAttributeAccessIssue] - compiled, without declarations
 
 from surgery.store.failures import StoreError
 from surgery.store.naming import MAX_ATTRIBUTE_BYTES, Scalar
@@ -45,7 +45,7 @@ def scalar(item: h5py.HLObject, name: str) -> Scalar:
         raise StoreError(f"{place(item)}: attribute {name!r} is not one text or number")
     if kind.get_size() > MAX_ATTRIBUTE_BYTES:
         raise StoreError(f"{place(item)}: attribute {name!r} is longer than 63 KiB")
-    value = item.attrs[name]
+    value: Any = item.attrs[name]
     value = value.item() if isinstance(value, np.generic) else value
     return value.decode() if isinstance(value, bytes) else value
 
@@ -84,7 +84,7 @@ def axes(item: h5py.Dataset) -> list[list[int]]:
     kind = attribute.get_type()
     if kind.get_class() != h5t.VLEN or kind.get_super().get_class() != h5t.REFERENCE or attribute.shape != (item.ndim,):
         raise StoreError(f"{place(item)}: the names of its axes are damaged")
-    lists = item.attrs["DIMENSION_LIST"]
+    lists: Any = item.attrs["DIMENSION_LIST"]
     found = [[h5r.dereference(reference, item.file.id) for reference in references] for references in lists]
     if not all(found for scales in found for found in scales):
         raise StoreError(f"{place(item)}: the names of its axes are damaged")
@@ -93,7 +93,8 @@ def axes(item: h5py.Dataset) -> list[list[int]]:
 
 def dimensions(item: h5py.Dataset) -> tuple[str, ...]:
     """The names of the axes of a variable: those of scales in its own group."""
-    known = {address(scale): name for name, scale in members(item.parent, h5py.Dataset)}
+    group: Any = item.parent
+    known = {address(scale): name for name, scale in members(group, h5py.Dataset)}
     scales = axes(item)
     if not all(len(found) == 1 and found[0] in known for found in scales):
         raise StoreError(f"{place(item)}: the names of its axes are damaged")
