@@ -87,15 +87,24 @@ def is_constant(twins: Twins) -> bool:
 
 
 def size_text(first: int, second: int) -> int | str:
-    """Write a size that is `first` and `second` for the two batches: a number, or a multiple of N plus a number."""
+    """Write a size that is `first` and `second` for the two batches: a number, `4*N`, `N+1` or `N^2`."""
     if first == second:
         return first
-    # Two batch sizes determine a line. A size that is quadratic in the batch would be misread; a network that computes
-    # each image on its own has none.
+    if is_square(first, second):
+        return "N^2" if first == BATCHES[0] ** 2 else f"{first // BATCHES[0] ** 2}*N^2"
+    # Two batch sizes determine a line.
     slope, remainder = divmod(second - first, BATCHES[1] - BATCHES[0])
     offset = first - slope * BATCHES[0]
     text = "N" if slope == 1 else f"{slope}*N"
     return text if remainder == 0 and offset == 0 else f"{text}{offset:+d}"
+
+
+def is_square(first: int, second: int) -> bool:
+    """True for sizes that grow with the square of the batch, as in the products of all pairs of images.
+
+    The line through two such sizes is 5k N - 6k, which no network computes otherwise.
+    """
+    return first > 0 and first * BATCHES[1] ** 2 == second * BATCHES[0] ** 2
 
 
 def shape(twins: Twins) -> tuple[int | str, ...] | None:

@@ -15,7 +15,7 @@ from torch import fx
 
 from surgery.errors import RewriteError
 from surgery.graph import KINDS, Builder, operation_name
-from surgery.graph.shapes import BATCHES
+from surgery.graph.shapes import BATCHES, is_square
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +57,8 @@ def shape(site: Site, node: fx.Node) -> tuple[Any, ...]:
         if first == second:
             sizes.append(first)
             continue
+        if is_square(first, second):
+            raise ValueError(f"the sizes of {node.name} grow with the square of the number of images")
         # A number would fix the batch size of the rewritten graph to that of the twins. The size is affine in the batch
         # size, for example N * patches + 1, and two points determine the line.
         slope = (second - first) // (BATCHES[1] - BATCHES[0])

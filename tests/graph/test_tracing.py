@@ -144,6 +144,19 @@ def test_size_branches_resolve_and_the_batch_stays_free():
     agrees(graph, Views(), torch.zeros(1, 3, 6, 6), batch=7)
 
 
+class Pairs(nn.Module):
+    """The products of all pairs of images."""
+
+    def forward(self, x):
+        x = x.flatten(1)
+        return torch.stack([x @ x.t(), x @ x.t()]).flatten()
+
+
+def test_sizes_that_grow_with_the_square_of_the_batch_are_written_so():
+    shapes = [node.meta["shape"] for node in computing(surgery.trace(Pairs(), EXAMPLE))]
+    assert shapes[2:] == [("N", "N"), (192, "N"), ("N", "N"), (2, "N", "N"), ("2*N^2",)]
+
+
 def test_assertions_and_dead_code_are_gone():
     graph = surgery.trace(Views(), torch.zeros(1, 3, 8, 8))
     assert set(operations(graph)) <= {"size", "reshape", "mean", "div"}
