@@ -162,7 +162,8 @@ def check(
 ) -> int:
     """Check recipes without running them.
 
-    Prints all mistakes with their positions (exit code 2), and the stages of each recipe without mistakes.
+    Prints all mistakes with their positions (exit code 2), and the stages of each recipe without mistakes. Images are
+    not loaded; surgery plan loads them and compares the recipe with them.
 
     \b
     surgery recipes check mine.toml

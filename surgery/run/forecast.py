@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import platform
 import time
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +17,7 @@ from surgery.recipe import PreviewedStage, Recipe
 from surgery.stages import RunFolder, Stage
 from surgery.stages.network import NetworkTable, make_network
 from surgery.store import StoreError, read_provenances
+from surgery.toml import TomlError, parse_toml
 
 LONGEST = 8 * 2**20
 """The last bytes of a journal that are read: thousands of stages."""
@@ -57,10 +57,10 @@ def timings(folder: RunFolder, *, device: str) -> tuple[Timing, ...]:
             # A second start with the same key resumes: its seconds are only those of the rest.
             resumes = stage in started and started[stage].get("key") == entry.get("key")
             started[stage] = {} if resumes else entry
-        elif event == "done" and here and started.get(stage) and isinstance(entry.get("seconds"), (int, float)):
+        elif event == "done" and here and started.get(stage) and _is_amount(entry.get("seconds")):
             kind, passes, date = started[stage].get("kind"), started[stage].get("passes"), str(entry.get("time"))[:10]
             done = {"stage": stage, "kind": str(kind), "seconds": float(entry["seconds"]), "date": date}
-            found.append(Timing(passes=passes if isinstance(passes, int) else None, **done))
+            found.append(Timing(passes=int(passes) if _is_amount(passes) else None, **done))
     return tuple(found)
 
 
@@ -124,8 +124,8 @@ def remembered_digest(recipe: Recipe, folder: RunFolder) -> str | None:
         return None
     for provenance in sorted(provenances.values(), key=lambda facts: facts.get("finished", ""), reverse=True):
         try:
-            before = _data_table(tomllib.loads(provenance.get("recipe", "")))
-        except tomllib.TOMLDecodeError:
+            before = _data_table(parse_toml(provenance.get("recipe", ""), "recipe").data)
+        except TomlError:
             continue
         if before == now:
             return provenance.get("data_digest")
@@ -134,13 +134,22 @@ def remembered_digest(recipe: Recipe, folder: RunFolder) -> str | None:
 
 def _data_table(document: Mapping[str, Any]) -> dict[str, Any]:
     # Where the files are does not matter, and known superclasses have keys of their own.
-    table = document.get("data", {})
+    table = document.get("data")
+    table = table if isinstance(table, Mapping) else {}
     return {key: value for key, value in table.items() if key not in ("root", "download", "hierarchy")}
 
 
+def _is_amount(value: Any) -> bool:
+    """Whether a value of a journal, which anything may have written, is a number of seconds or images."""
+    return isinstance(value, (int, float)) and 0 <= value < 2**53
+
+
 def _entries(folder: RunFolder) -> Iterator[dict[str, Any]]:
+    path = folder.path / "journal.jsonl"
+    if not path.is_file():  # a pipe would block
+        return
     try:
-        with (folder.path / "journal.jsonl").open("rb") as stream:
+        with path.open("rb") as stream:
             stream.seek(0, 2)
             stream.seek(max(0, stream.tell() - LONGEST))
             lines = stream.read().splitlines()
@@ -149,7 +158,7 @@ def _entries(folder: RunFolder) -> Iterator[dict[str, Any]]:
     for line in lines:
         try:
             entry = json.loads(line)
-        except ValueError:  # a line that a crash cut off
+        except (ValueError, RecursionError):  # a line that a crash cut off, or that is no line of a journal
             continue
         if isinstance(entry, dict):
             yield entry

@@ -1,6 +1,7 @@
 """Times of stages in a preview, from the journal of an earlier run or from a measurement, and remembered data."""
 
 import json
+import os
 import platform
 import sys
 
@@ -87,8 +88,10 @@ def test_times_are_those_of_similar_stages(tmp_path):
         [run(), start("at", passes=None), done("at", 10.0)],
         [run(), done("at", 10.0)],
         [{"event": 3}, {"event": "done", "stage": []}],
+        [run(), start("at"), done("at", float("nan"))],
+        [run(), start("at", passes=-1), done("at", 10.0)],
     ],
-    ids=["another device", "another machine", "resumed", "no passes", "no start", "damaged"],
+    ids=["another device", "another machine", "resumed", "no passes", "no start", "damaged", "no time", "no amount"],
 )
 def test_times_that_say_nothing_about_this_machine_are_left_out(tmp_path, entries):
     assert not forecast([stage("at")], timings(journal(tmp_path, *entries), device="cpu"))
@@ -96,6 +99,8 @@ def test_times_that_say_nothing_about_this_machine_are_left_out(tmp_path, entrie
 
 def test_a_folder_without_a_journal_has_no_times(tmp_path):
     assert timings(RunFolder(path=tmp_path / "nothing"), device="cpu") == ()
+    os.mkfifo(tmp_path / "journal.jsonl")
+    assert timings(RunFolder(path=tmp_path), device="cpu") == ()
 
 
 def test_a_run_leaves_the_times_that_a_preview_scales(load, tmp_path):
