@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,10 @@ class PairedAccuracy:
 
 @dataclass(frozen=True, kw_only=True)
 class ChangedParameter:
-    """A parameter of a stage that differs; `first`, `second`: its values as JSON, empty if a run does not have it."""
+    """A parameter that differs; `first`, `second`: its values as JSON, empty if a run does not have it.
+
+    `group`: the stage that it belongs to, or `recipe` for one outside of the stages, such as `data.train_size`.
+    """
 
     group: str
     name: str
@@ -60,19 +64,30 @@ def paired_accuracies(first: str | Path, second: str | Path) -> tuple[PairedAccu
 
 
 def changed_parameters(first: str | Path, second: str | Path) -> tuple[ChangedParameter, ...]:
-    """The parameters in which the groups differ that two stores have under the same name.
+    """The parameters in which two runs differ: those of the recipe, and of the groups of the same name.
 
     Raises StoreError if a store cannot be read.
     """
-    one, other = read_provenances(first), read_provenances(second)
-    found = []
-    for name in (name for name in one if name in other):
-        before, now = (dict(_flat(_json(store[name].get("parameters", "{}")))) for store in (one, other))
-        for key in dict.fromkeys([*before, *now]):
-            values = before.get(key, ""), now.get(key, "")
-            if values[0] != values[1]:
-                found.append(ChangedParameter(group=name, name=key, first=values[0], second=values[1]))
+    stores = read_provenances(first), read_provenances(second)
+    found = [*_changes("recipe", *(_outside_of_stages(store) for store in stores))]
+    for name in (name for name in stores[0] if name in stores[1]):
+        found += _changes(name, *(_parsed(json.loads, store[name].get("parameters", "{}")) for store in stores))
     return tuple(found)
+
+
+def _changes(group: str, first: Any, second: Any) -> Iterator[ChangedParameter]:
+    before, now = dict(_flat(first)), dict(_flat(second))
+    for key in dict.fromkeys([*before, *now]):
+        values = before.get(key, ""), now.get(key, "")
+        if values[0] != values[1]:
+            yield ChangedParameter(group=group, name=key, first=values[0], second=values[1])
+
+
+def _outside_of_stages(provenances: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    """The tables `[recipe]`, `[data]` and `[model]` of the recipe of the group that was written last."""
+    texts = [found["recipe"] for found in provenances.values() if "recipe" in found]
+    tables = _parsed(tomllib.loads, texts[-1]) if texts else {}
+    return {name: value for name, value in tables.items() if name not in ("stage", "matrix")}
 
 
 def _paired(first: Group, second: Group, *, group: str) -> Iterator[PairedAccuracy]:
@@ -110,10 +125,10 @@ def difference_interval(only_first: int, only_second: int, images: int) -> tuple
     return max(-1.0, center - 1.959964 * error), min(1.0, center + 1.959964 * error)
 
 
-def _json(text: str) -> Any:
+def _parsed(parse: Callable[[str], Any], text: str) -> Any:
     try:
-        return json.loads(text)
-    except ValueError:  # another program may write what it likes
+        return parse(text)
+    except (ValueError, RecursionError):  # another program may write any text
         return {}
 
 
@@ -123,4 +138,4 @@ def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
         for key, item in value.items():
             yield from _flat(item, f"{prefix}.{key}" if prefix else key)
     elif prefix:
-        yield prefix, json.dumps(value, ensure_ascii=False)
+        yield prefix, json.dumps(value, ensure_ascii=False, default=str)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,8 +79,17 @@ def test_parameters_that_differ_are_named(pair: tuple[Path, Path]) -> None:
 def test_other_steps_of_a_run_are_the_only_change(
     folder: Path, undisturbed: Path, small: str, run: Callable[..., Any]
 ) -> None:
-    run(folder, small.replace('"8/255"', '"4/255"'))
+    run(folder, small.replace('"8/255"', '"4/255"'), stages=("robustness",))
     assert [(item.group, item.name) for item in changed_parameters(undisturbed, folder)] == [
         ("robustness", "attacks.fgsm.epsilon")
     ]
     assert [item.attack for item in paired_accuracies(undisturbed, folder)] == ["natural", "fgsm", "worst_case"]
+
+
+def test_parameters_outside_of_stages_are_those_of_the_recipe(tmp_path: Path) -> None:
+    recipe = '[recipe]\nseed = {}\n[data]\nname = "planted"\n[stage.at]\nepochs = {}\n'
+    for name, number in (("A.h5", 1), ("B.h5", 2)):
+        group = attack_group("robustness", np.ones((2, 3), dtype=bool))
+        write_group(tmp_path / name, replace(group, provenance={"recipe": recipe.format(number, number)}))
+    found = changed_parameters(tmp_path / "A.h5", tmp_path / "B.h5")
+    assert [(item.group, item.name, item.first, item.second) for item in found] == [("recipe", "recipe.seed", "1", "2")]
