@@ -86,16 +86,17 @@ def graph_from(path: Path, content: bytes, header: Mapping[str, Any]) -> Graph:
     try:
         graph = decode(header, tensors)
         finding = header.get("finding")
-        trusted = finding is not None and finding["digest"] == _digest(header, tensors, finding["content"])
+        if finding is not None and finding["digest"] != _digest(header, tensors, finding["content"]):
+            finding = None
     # Values of wrong types raise nearly anything where they are used.
     except Exception as error:
         reason = f"no entry {error}" if isinstance(error, KeyError) else error
         raise ModelFileError(f"{path}: not a saved graph, or damaged: {printable(reason, 400)}") from error
     check_cost(path, graph)
-    if trusted:
-        remember(graph, finding["content"])
-    else:
+    if finding is None:
         _check_by_running(path, graph)
+    else:
+        remember(graph, finding["content"])
     return graph
 
 
