@@ -79,7 +79,7 @@ def show(
     out = Output(as_json=as_json, debug=debug)
     with out.working("loading torch"):
         from surgery.recipe import load_recipe
-        from surgery.recipe.document import find_recipe
+        from surgery.recipe.reading import find_recipe
     from surgery.files import existing_file
     from surgery_cli.running import parse_overrides
 
@@ -116,7 +116,7 @@ def cp(
     """
     out = Output(as_json=as_json, debug=debug)
     with out.working("loading torch"):
-        from surgery.recipe.document import SHIPPED, shipped_names
+        from surgery.recipe.reading import SHIPPED, shipped_names
     from surgery.errors import InputError, suggest
     from surgery.files import write_atomically
 

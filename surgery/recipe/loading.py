@@ -9,10 +9,11 @@ from pathlib import Path
 from types import MappingProxyType
 
 from surgery.recipe.check import Files, check
-from surgery.recipe.document import Document, find_recipe, read_document, shipped_names
+from surgery.recipe.document import Document
 from surgery.recipe.links import gathers, inputs_of
 from surgery.recipe.matrix import MOST_STAGES, Choice, Matrix, chosen, read_matrix
 from surgery.recipe.problems import Problem, RecipeError
+from surgery.recipe.reading import find_recipe, read_document, shipped_names
 from surgery.recipe.recipe import Recipe
 from surgery.recipe.schema import RecipeFile
 from surgery.stages import Input, Stage

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from surgery.errors import InputError
-from surgery.recipe.document import Document, NoTableError, missing_stage, parse_key
+from surgery.recipe.document import Document, NoTableError
 from surgery.recipe.links import gathers, inputs_of
 from surgery.recipe.problems import Problem
+from surgery.recipe.reading import missing_stage, parse_key
 from surgery.stages.fields import check_plain
 from surgery.stages.registry import table_of
 from surgery.toml import Location

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from surgery.files import write_atomically
-from surgery.recipe.document import SHIPPED
+from surgery.recipe.reading import SHIPPED
 from surgery.recipe.schema import RecipeFile, schema
 from surgery.stages.fields import LARGEST, Table
 from surgery.toml_writer import inline

@@ -8,8 +8,8 @@ from typer.testing import CliRunner
 
 from surgery.errors import InputError
 from surgery.recipe import RecipeError, load_recipe
-from surgery.recipe.document import MOST_FILES
 from surgery.recipe.problems import MOST_SHOWN
+from surgery.recipe.reading import MOST_FILES
 from surgery_cli.main import app
 
 SECONDS = 30

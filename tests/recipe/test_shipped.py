@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from surgery.recipe import load_recipe, schema, shipped
-from surgery.recipe.document import SHIPPED
+from surgery.recipe.reading import SHIPPED
 from surgery.recipe.schema_docs import anchor, headings, schema_text, with_reference
 
 PAGE = Path(__file__).parents[2] / "docs" / "recipes.md"
