@@ -127,7 +127,7 @@ class _Normalizer:
             if value is overwritten:
                 self.values[other] = result
             elif memory.overlaps(self.memory.get(value) or _Memory(base=value, parts={})):
-                raise UnsupportedError("an in-place operation overwrites a tensor that a view of it reads later")
+                raise UnsupportedError("an in-place operation changes a tensor that is read later through a view of it")
 
 
 @dataclass(frozen=True, kw_only=True)
