@@ -55,6 +55,13 @@ def check_writable(path: str | Path) -> None:
     """Raise InputError where a file could not be written to `path`, before any work is done for it."""
     path = Path(path)
     folder = path.parent
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError) as error:  # a name that is too long, a null character
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"{printable(path)}: cannot be written: {reason}") from None
     if path.is_dir():
         raise InputError(f"{path}: expected a file, got a folder")
     if not folder.is_dir():

@@ -11,7 +11,7 @@ import pytest
 from surgery.errors import InputError
 from surgery.recipe import load_recipe
 from surgery.run import run_recipe
-from surgery.store import check_store, list_groups
+from surgery.store import Group, check_store, list_groups, write_group
 from surgery.store.lock import holder
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
@@ -117,3 +117,8 @@ def test_store_that_is_none(tmp_path: Path, case: str, read: Callable[[Path], ob
         make(path)
     with pytest.raises(InputError, match=said):
         read(path.parent if path.parent != tmp_path else path)
+
+
+def test_store_whose_name_is_too_long_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be written: File name too long"):
+        write_group(tmp_path / LONG, Group(name="g", kind="test", variables=()))
