@@ -43,8 +43,8 @@ def _check(path: Path, archive: zipfile.ZipFile, size: int) -> None:
     unusual = next((item for item in members if item.compress_type != zipfile.ZIP_STORED or item.flag_bits & 1), None)
     if unusual is not None:
         raise ModelFileError(
-            f"{path}: its member {printable(unusual.filename)} is compressed or encrypted, to be"
-            f" {unusual.file_size} bytes when it is read; torch writes neither",
+            f"{path}: expected members without compression, as torch writes them, got"
+            f" {printable(unusual.filename)}, compressed or encrypted, of {unusual.file_size} bytes",
             hint="unpack the archive and pack it again without compression, or save the model again with torch.save",
         )
     # Stored members can still overlap, so that many of them are made of the same bytes of the file.
