@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from surgery.errors import InputError, RuleError, printable
 from surgery.files import existing_file, write_atomically
 from surgery.graph import Edit, Graph
+from surgery.rewrite.loading import load_rules
 from surgery.rewrite.planning import NearMiss, Plan
-from surgery.rewrite.ruleset import load_rules
 from surgery.toml import TomlDocument, read_toml
 from surgery.toml_writer import to_toml
 from surgery.validation import Finding, findings, shown

@@ -19,9 +19,10 @@ from surgery.errors import RewriteError, RuleError, printable
 from surgery.graph import Edit, Graph, Place
 from surgery.rewrite.conditions import unmet
 from surgery.rewrite.expression import operations_of
+from surgery.rewrite.loading import load_rules
 from surgery.rewrite.matching import MAX_WAYS, Match, TooManyWaysError, Trail, matches, node_candidates
 from surgery.rewrite.rewriter import Rewriter
-from surgery.rewrite.ruleset import Rule, RuleSet, load_rules
+from surgery.rewrite.ruleset import Rule, RuleSet
 from surgery.torch_state import torch_state
 
 MAX_GENERATIONS = 50

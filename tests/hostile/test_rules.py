@@ -12,7 +12,7 @@ from torch import nn
 import surgery
 from surgery.errors import InputError, RewriteError, RuleError, SurgeryError
 from surgery.graph import computing
-from surgery.rewrite.ruleset import MOST_RULES
+from surgery.rewrite.loading import MOST_RULES
 
 SECONDS = 20
 """The most processor time for one case: most take less than a tenth of a second, but machines are busy."""
