@@ -6,6 +6,7 @@ and a damaged shape takes all memory, so only what the layout writes is read.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator
 from typing import Any
 
@@ -110,10 +111,29 @@ def array(item: h5py.Dataset) -> np.ndarray:
     if kind.get_class() == h5t.STRING:
         if not kind.is_variable_str() or item.size * kind.get_size() > stored:
             raise StoreError(f"{place(item)}: its texts are damaged")
+        _check_lengths(item)
         return np.asarray(item.asstr()[()], dtype=np.str_)
     if kind.get_class() not in _NUMBERS or item.size * kind.get_size() > MAX_RATIO * stored:
         raise StoreError(f"{place(item)}: expected {item.shape} numbers, but the file holds {stored} bytes")
     return np.asarray(item[()])
+
+
+_REFERENCE = np.dtype([("length", "<u4"), ("address", "<u8"), ("index", "<u4")])
+"""A text of variable length in a dataset: its length and its place in a global heap."""
+
+
+def _check_lengths(item: h5py.Dataset) -> None:
+    """Raise StoreError if a text claims to be longer than the file: HDF5 would reserve up to 4 GiB for it."""
+    offset = item.id.get_offset()
+    if offset is None or not hasattr(os, "pread"):  # another program has stored them in chunks; Windows
+        return
+    # From the file that HDF5 has open: another one may have its name by now.
+    stream = item.file.id.get_vfd_handle()
+    count = int(item.size or 0)
+    content = os.pread(stream, count * _REFERENCE.itemsize, offset)
+    lengths = np.frombuffer(content[: len(content) // _REFERENCE.itemsize * _REFERENCE.itemsize], _REFERENCE)["length"]
+    if len(lengths) < count or lengths.max() > os.fstat(stream).st_size:
+        raise StoreError(f"{place(item)}: its texts are damaged")
 
 
 def place(item: h5py.HLObject) -> str:

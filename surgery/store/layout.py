@@ -92,7 +92,8 @@ def put_group(file: h5py.File, group: Group) -> None:
     # Datasets, because an attribute holds at most 64 KiB and a recipe can be longer.
     notes = target.create_group(PROVENANCE, track_order=True)
     for name, text in group.provenance.items():
-        notes.create_dataset(name, data=text, dtype=_TEXT)
+        # With track_order, HDF5 protects the description of a dataset by a checksum; a damaged size takes gigabytes.
+        notes.create_dataset(name, data=text, dtype=_TEXT, track_order=True)
     digests = {item.name: array_digest(item) for item in (*group.coordinates, *group.variables)}
     for name, digest in digests.items():
         target[name].attrs[DIGEST] = digest

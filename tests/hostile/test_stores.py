@@ -5,6 +5,7 @@ HDF5 may crash the process, so stores are opened in a process of their own.
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
@@ -98,6 +99,19 @@ def link(place: str, target: object) -> Callable[[h5py.File], None]:
     return change
 
 
+def long_text(file: h5py.File) -> None:
+    """Give a text a length of 4 GiB."""
+    os.pwrite(file.id.get_vfd_handle(), b"\xff" * 4, file["linear/provenance/recipe"].id.get_offset())
+
+
+def endless_heap(file: h5py.File) -> None:
+    """Give the free space of a heap of texts a size of zero, at which HDF5 would loop for ever."""
+    stream = file.id.get_vfd_handle()
+    file.flush()
+    start = os.pread(stream, os.fstat(stream).st_size, 0).index(b"GCOL")
+    os.pwrite(stream, bytes(16), start + 16)
+
+
 ENUMERATION = h5t.enum_create(h5t.STD_I32LE)
 ENUMERATION.enum_insert(b"a", 1)
 COMPOUND = h5t.create(h5t.COMPOUND, 16)
@@ -156,6 +170,8 @@ CASES: dict[str, tuple[Callable[[h5py.File], None], str]] = {
         labels(shape=(10**9,), dtype=h5py.string_dtype(), chunks=(10**6,)),
         "texts are damaged",
     ),
+    "texts: a length of 4 GiB": (long_text, "linear/provenance/recipe: its texts are damaged"),
+    "texts: a heap without an end": (endless_heap, "the texts at byte 2048 do not fit into their place"),
     "texts: of fixed length": (labels(data=np.array([b"abc"])), "texts are damaged"),
     "provenance: missing": (lambda file: file.__delitem__("linear/provenance"), "provenance is missing"),
     "provenance: numbers": (link("linear/provenance", np.ones(3)), "provenance is missing"),
